@@ -1,0 +1,1 @@
+"""The write side: what can happen to a task or a conversation, and what has happened."""

@@ -1,0 +1,1 @@
+"""The edges: everything with a clock, an environment, a network or a user."""

@@ -1,0 +1,66 @@
+# One command to run it, one to check it. Everything is installed into .venv, from the lock files, by hash.
+#
+#   make serve   the server on http://127.0.0.1:8000/mcp, with its own Postgres
+#   make test    every test, on a real Postgres
+#   make check   lint, format, types, the shape of the house
+#   make lock    write the lock files anew (newest versions that pyproject.toml allows)
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+# -I: neither the caller's PYTHONPATH nor a file in this folder can shadow pip.
+PIP := $(BIN)/python -I -m pip --disable-pip-version-check
+INSTALL_LOCKED := $(PIP) install --quiet --require-hashes
+INSTALL_PROJECT := $(PIP) install --quiet --no-index --no-build-isolation --no-deps --editable .
+LOCK := $(BIN)/uv --no-config pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --upgrade
+
+# The first Python on this machine that is new enough.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: serve test check format lock clean
+
+serve: $(VENV)/.installed
+	@exec $(BIN)/tasktrail serve $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/unit/test_house.py tests/unit/test_packaging.py
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# uv is used to write the locks, never to run anything: it is not a dependency of the project.
+lock: $(VENV)/.created
+	@$(PIP) install --quiet uv
+	$(LOCK) pyproject.toml --group build --output-file requirements.lock
+	$(LOCK) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Stamps: nothing is installed twice. The build backend is locked too, so the last step needs no network.
+$(VENV)/.installed: $(VENV)/.created requirements.lock pyproject.toml
+	$(INSTALL_LOCKED) --requirement requirements.lock
+	$(INSTALL_PROJECT)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created requirements-dev.lock pyproject.toml
+	$(INSTALL_LOCKED) --requirement requirements-dev.lock
+	$(INSTALL_PROJECT)
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "Tasktrail needs Python 3.11 or newer. On Debian or Ubuntu: apt install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: the module ensurepip is missing." >&2; \
+		echo "On Debian or Ubuntu: apt install python3-venv   (then run make again)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@

@@ -7,6 +7,7 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+_FOLDER = Path(__file__).parents[1] / "sql"
 _FILES = (
     "protect",
     "ledgers",
@@ -19,14 +20,12 @@ _FILES = (
     "as_user",
     "lock_ledger",
     "commit_command",
+    "grants",
 )
 
 
 def upgrade() -> None:
-    folder = Path(__file__).parents[1] / "sql"
+    # The driver itself: SQLAlchemy would take the % of format() for a parameter.
+    driver = op.get_bind().connection.driver_connection
     for name in _FILES:
-        op.get_bind().exec_driver_sql((folder / f"{name}.sql").read_text())
-    op.get_bind().exec_driver_sql(
-        "GRANT SELECT ON tasktrail.alembic_version"
-        " TO tasktrail_app, tasktrail_operator, tasktrail_auditor"
-    )
+        driver.execute((_FOLDER / f"{name}.sql").read_text())

@@ -6,8 +6,10 @@
 -- position before the command (`base`: -1 becomes base + 1), and the time p_not_yet becomes recorded_at.
 --
 -- Out: `status` is
---   committed             `base`, `recorded_at`; `hash` of the last event; nothing more if p_events is empty
---   replayed              the key was used for this very request before: its `result`, `base`, `recorded_at`
+--   committed             `base`, `recorded_at`, `hash` of the last event; `alike`: for each title of
+--                         p_similar_to that has some, the ids of at most 10 open tasks with the same title
+--   replayed              the key was used for this very request before: `result`, `alike`, `base` and
+--                         `recorded_at` of that time
 --   idempotency_conflict  the key was used for another request
 --   version_conflict      `conflicts`: the streams that have moved on, with their current versions
 -- In the last three cases nothing was written. Conflicts are returned, not raised: an EXCEPTION block
@@ -25,11 +27,13 @@ CREATE FUNCTION tasktrail.commit_command(
     p_tasks           jsonb,
     p_conversations   jsonb,
     p_messages        jsonb,
+    p_similar_to      text[], -- titles of new tasks
     OUT status        text,
     OUT base          bigint,
     OUT recorded_at   timestamptz,
     OUT hash          bytea,
     OUT result        jsonb,
+    OUT alike         jsonb,
     OUT conflicts     jsonb
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -40,6 +44,7 @@ DECLARE
     v_stream_id    bigint;
     v_microseconds bigint;
     v_event        record;
+    v_first_at     timestamptz;
 BEGIN
     PERFORM set_config('tasktrail.user_id', p_user, true);
 
@@ -56,21 +61,21 @@ BEGIN
 
     -- 2. Has this key been used?
     IF p_idempotency_key IS NOT NULL THEN
-        SELECT i.request_hash, i.result, i.position, i.created_at
-        INTO v_request_hash, commit_command.result, v_position, commit_command.recorded_at
+        SELECT i.request_hash, i.result, i.alike, i.position, i.created_at
+        INTO v_request_hash, commit_command.result, commit_command.alike, v_position, v_first_at
         FROM tasktrail.idempotency i WHERE i.user_id = p_user AND i.key = p_idempotency_key;
         IF FOUND THEN
             IF v_request_hash = p_request_hash THEN
                 status := 'replayed';
                 base := v_position;
+                recorded_at := v_first_at;
             ELSE
                 status := 'idempotency_conflict';
                 commit_command.result := NULL;
+                commit_command.alike := NULL;
             END IF;
             RETURN;
         END IF;
-        SELECT l.last_recorded_at INTO commit_command.recorded_at
-        FROM tasktrail.ledgers l WHERE l.user_id = p_user;
     END IF;
 
     -- 3. Have the streams moved on since they were read?
@@ -117,7 +122,21 @@ BEGIN
         END LOOP;
     END IF;
 
-    -- 5. The rows that they fold to. The user is never taken from a row.
+    -- 5. Open tasks with the same titles, as they are without the new ones.
+    IF p_similar_to IS NOT NULL THEN
+        SELECT jsonb_object_agg(w.title, s.ids) INTO commit_command.alike
+        FROM (SELECT DISTINCT title FROM unnest(p_similar_to) AS title) AS w
+        CROSS JOIN LATERAL (
+            SELECT jsonb_agg(t.id ORDER BY t.id DESC) AS ids FROM (
+                SELECT t.id FROM tasktrail.tasks t
+                WHERE t.user_id = p_user AND t.status = 0 AND t.title_key = tasktrail.title_key(w.title)
+                ORDER BY t.id DESC LIMIT 10
+            ) AS t
+        ) AS s
+        WHERE s.ids IS NOT NULL;
+    END IF;
+
+    -- 6. The rows that the events fold to. The user is never taken from a row.
     IF p_tasks IS NOT NULL THEN
         INSERT INTO tasktrail.tasks (
             user_id, id, title, description, priority, due, due_at, tags, completed, deleted,
@@ -177,10 +196,12 @@ BEGIN
             version = EXCLUDED.version, position = EXCLUDED.position;
     END IF;
 
-    -- 6. The answer to a repetition, and the new head.
+    -- 7. The answer to a repetition, and the new head.
     IF p_idempotency_key IS NOT NULL THEN
-        INSERT INTO tasktrail.idempotency (user_id, key, request_hash, result, position, created_at)
-        VALUES (p_user, p_idempotency_key, p_request_hash, p_result, base, commit_command.recorded_at);
+        INSERT INTO tasktrail.idempotency (user_id, key, request_hash, result, alike, position, created_at)
+        VALUES (
+            p_user, p_idempotency_key, p_request_hash, p_result, commit_command.alike, base,
+            commit_command.recorded_at);
     END IF;
     IF v_position > base THEN
         UPDATE tasktrail.ledgers

@@ -5,6 +5,7 @@ CREATE TABLE tasktrail.idempotency (
     key          text        NOT NULL,
     request_hash bytea       NOT NULL,
     result       jsonb       NOT NULL,
+    alike        jsonb,
     position     bigint      NOT NULL,
     created_at   timestamptz NOT NULL,
     PRIMARY KEY (user_id, key)

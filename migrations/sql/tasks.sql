@@ -41,7 +41,7 @@ CREATE INDEX tasks_created ON tasktrail.tasks (user_id, status, id);
 CREATE INDEX tasks_updated ON tasktrail.tasks (user_id, status, position);
 CREATE INDEX tasks_due ON tasktrail.tasks (user_id, status, due_order, id);
 CREATE INDEX tasks_urgency ON tasktrail.tasks (user_id, status, urgency, id);
-CREATE INDEX tasks_similar ON tasktrail.tasks (user_id, title_key) WHERE status = 0;
+CREATE INDEX tasks_similar ON tasktrail.tasks (user_id, title_key, id) WHERE status = 0;
 CREATE INDEX tasks_search ON tasktrail.tasks USING gin (search);
 SELECT tasktrail.protect('tasktrail.tasks');
 GRANT INSERT, UPDATE, DELETE, TRUNCATE ON tasktrail.tasks TO tasktrail_operator;

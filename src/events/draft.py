@@ -36,7 +36,7 @@ class Draft:
     """Decides commands one after another, each on the state that those before it left.
 
     ``entries`` are the events in order; ``tasks``, ``conversations`` and ``messages`` the state by
-    id, as read and then as changed.
+    id, as read and then as changed. ``similar_to`` are titles: the commit looks for tasks like them.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Draft:
         self.conversations = conversations or {}
         self.messages = messages or {}
         self.entries: list[Entry] = []
+        self.similar_to: list[str] = []
         self._changed: set[tuple[type, int]] = set()
 
     def task(self, id_: int) -> Task:

@@ -21,28 +21,38 @@ class Stamp(NamedTuple):
     at: datetime
 
 
-def settle(provisional: Any, base: int, at: datetime) -> Any:
-    """Return a JSON value with its provisional numbers replaced.
+class Settlement(NamedTuple):
+    """What the commit found out: the ledger's position before the command, the time of its events,
+    and the ids of open tasks that have the same title as new ones."""
 
-    ``base`` is the ledger's position before the command. Negative integers, and ``NOT_YET`` under a
-    key that ends in ``_at``, occur in answers only as provisional positions, ids and times.
+    base: int
+    at: datetime
+    similar: dict[str, list[int]]
+
+
+def settle(provisional: Any, real: Settlement) -> Any:
+    """Return an answer with what is provisional in it replaced.
+
+    That is: negative integers, which stand for positions and ids; ``NOT_YET`` under a key that ends
+    in ``_at``; and under ``similar`` a title, which stands for the ids of the tasks like it.
     """
     match provisional:
-        case bool():
-            return provisional
-        case int() if provisional < 0:
-            return base - provisional
+        case int():
+            return provisional if provisional >= 0 else real.base - provisional
         case dict():
-            return {
-                key: iso(at)
-                if value == _NOT_YET_TEXT and key.endswith("_at")
-                else settle(value, base, at)
-                for key, value in provisional.items()
-            }
+            return {key: _settle_item(key, value, real) for key, value in provisional.items()}
         case list():
-            return [settle(value, base, at) for value in provisional]
+            return [settle(value, real) for value in provisional]
         case _:
             return provisional
+
+
+def _settle_item(key: str, value: Any, real: Settlement) -> Any:
+    if key == "similar":
+        return real.similar.get(value, [])
+    if key.endswith("_at") and value == _NOT_YET_TEXT:
+        return iso(real.at)
+    return settle(value, real)
 
 
 def iso(at: datetime) -> str:

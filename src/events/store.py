@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from events import catalog, ledger
 from events.draft import Draft, Entry
 from events.ledger import Json, Record
-from events.stamp import NOT_YET
+from events.stamp import NOT_YET, Settlement
 
 Connection = AsyncConnection[Any]
 
@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
 
     ``committed``: ``base`` is the ledger's position before it, ``hash`` that of its last event.
     ``replayed``: the key was used before for the same request: ``base``, ``recorded_at`` and the
-    provisional ``result`` of that time. Otherwise nothing was written; ``conflicts`` then tells the
+    provisional ``result`` of that time. ``similar``: ids of open tasks by title. Otherwise nothing was written; ``conflicts`` then tells the
     streams that have moved on: [{stream_type, stream_id, version}].
     """
 
@@ -35,7 +35,13 @@ class Outcome(NamedTuple):
     recorded_at: datetime
     hash: bytes
     result: Json | None
+    similar: dict[str, list[int]] | None
     conflicts: list[Json] | None
+
+    @property
+    def settlement(self) -> Settlement:
+        """What is needed to settle the answer."""
+        return Settlement(self.base, self.recorded_at, self.similar or {})
 
 
 class Key(NamedTuple):
@@ -47,8 +53,8 @@ class Key(NamedTuple):
 
 
 _COMMIT = """
-SELECT status, base, recorded_at, hash, result, conflicts
-FROM tasktrail.commit_command(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+SELECT status, base, recorded_at, hash, result, alike, conflicts
+FROM tasktrail.commit_command(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 
@@ -78,6 +84,7 @@ async def commit(
         _rows(draft.changed_tasks()),
         _rows(draft.changed_conversations()),
         _rows(draft.changed_messages()),
+        draft.similar_to or None,
     )
     cursor = await connection.execute(_COMMIT, arguments, binary=True)
     return Outcome(*await cursor.fetchone())  # type: ignore[misc] # a function returns a row

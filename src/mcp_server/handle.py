@@ -2,10 +2,10 @@
 
     read what the decision needs (one trip) -> decide -> fold -> commit (one trip)
 
+A command that needs no rows to decide, as adding a task, is committed at once.
 A version conflict means that somebody else was quicker: read again and decide again.
 """
 
-from datetime import datetime
 from hashlib import sha256
 from typing import Literal, NamedTuple, Protocol
 
@@ -16,10 +16,10 @@ from events.conversation import conversation_not_found, message_not_found
 from events.draft import Draft
 from events.errors import Refused
 from events.ledger import Json
-from events.stamp import settle
+from events.stamp import Settlement, settle
 from mcp_server.database import Database
 from projections import current
-from projections.current import Found, Wanted
+from projections.current import NOTHING_FOUND, Found, Wanted
 
 TRIES = 3
 
@@ -82,12 +82,14 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
     wanted = command.wanted()._replace(
         key=key, cause_conversation=context.conversation_id, cause_message=context.message_id
     )
-    found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
+    found = NOTHING_FOUND
+    if not wanted.nothing():
+        found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
     request_hash = _request_hash(command) if key else b""
     if found.first is not None:
         if found.first.request_hash != request_hash:
             raise _idempotency_conflict()
-        return _replayed(found.first.result, found.first.base, found.first.recorded_at)
+        return _replayed(found.first.result, found.first.settlement)
     _refuse_unknown_cause(found, context)
     draft = Draft(found.tasks, found.conversations, found.messages)
     answer = command.decide(draft, found)
@@ -104,10 +106,10 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
         )
     match outcome.status:
         case "committed":
-            settled: Json = settle(answer, outcome.base, outcome.recorded_at)
+            settled: Json = settle(answer, outcome.settlement)
             return settled
         case "replayed":
-            return _replayed(outcome.result or {}, outcome.base, outcome.recorded_at)
+            return _replayed(outcome.result or {}, outcome.settlement)
         case "idempotency_conflict":
             raise _idempotency_conflict()
         case "version_conflict":
@@ -133,8 +135,8 @@ def _request_hash(command: Command) -> bytes:
     return sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def _replayed(result: Json, base: int, recorded_at: datetime) -> Json:
-    return {**settle(result, base, recorded_at), "replayed": True}
+def _replayed(result: Json, settlement: Settlement) -> Json:
+    return {**settle(result, settlement), "replayed": True}
 
 
 def _idempotency_conflict() -> Refused:

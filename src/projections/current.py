@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 
 from events.conversation import Conversation, Message
 from events.ledger import Json
+from events.stamp import Settlement
 from events.task import Task
 
 
@@ -20,25 +21,30 @@ class Wanted(NamedTuple):
 
     key: str | None = None
     task_ids: tuple[int, ...] = ()
-    titles: tuple[str, ...] = ()
     conversation_ids: tuple[int, ...] = ()
     message_ids: tuple[int, ...] = ()
     external: tuple[int, str] | None = None
     cause_conversation: int | None = None
     cause_message: int | None = None
 
+    def nothing(self) -> bool:
+        """Whether the decision needs no rows: the commit looks after the key by itself."""
+        return self._replace(key=None) == _NOTHING
+
+
+_NOTHING = Wanted()
+
 
 class First(NamedTuple):
-    """The first use of an idempotency key: its request, and its answer as it was stored."""
+    """The first use of an idempotency key: its request, its answer, and what settles that."""
 
     request_hash: bytes
     result: Json
-    base: int
-    recorded_at: datetime
+    settlement: Settlement
 
 
 class Found(NamedTuple):
-    """What was read: rows by id; open tasks by normalised title; ``missing_cause`` names the kind.
+    """What was read: rows by id; ``missing_cause`` names the kind of a cause that is not there.
 
     Of a wanted message the conversation is found too.
     """
@@ -47,7 +53,6 @@ class Found(NamedTuple):
     tasks: dict[int, Task]
     conversations: dict[int, Conversation]
     messages: dict[int, Message]
-    similar: dict[str, list[int]]
     missing_cause: str | None
 
 
@@ -61,14 +66,11 @@ _MESSAGES = _array_of(Message._fields, "m")
 
 _PARTS = {
     "key": """(
-        SELECT json_build_array(encode(i.request_hash, 'hex'), i.result, i.position, i.created_at)
+        SELECT json_build_array(
+            encode(i.request_hash, 'hex'), i.result, i.position, i.created_at, i.alike)
         FROM tasktrail.idempotency i WHERE i.user_id = u AND i.key = %(key)s)""",
     "task_ids": f"""(
         SELECT {_TASKS} FROM tasktrail.tasks t WHERE t.user_id = u AND t.id = ANY(%(task_ids)s))""",
-    "titles": """(
-        SELECT json_agg(json_build_array(wish.title, t.id) ORDER BY t.id DESC)
-        FROM unnest(%(titles)s::text[]) AS wish(title) JOIN tasktrail.tasks t
-        ON t.user_id = u AND t.status = 0 AND t.title_key = tasktrail.title_key(wish.title))""",
     "conversation_ids": f"""(
         SELECT {_CONVERSATIONS} FROM tasktrail.conversations c
         WHERE c.user_id = u AND c.id = ANY(%(conversation_ids)s))""",
@@ -96,6 +98,9 @@ def _statement(parts: tuple[str, ...]) -> str:
     return f"SELECT {columns} FROM tasktrail.as_user(%(user_id)s) AS u"
 
 
+NOTHING_FOUND = Found(None, {}, {}, {}, None)
+
+
 async def read(connection: AsyncConnection[Any], user_id: str, wanted: Wanted) -> Found:
     """Read what is ``wanted`` of one user's rows, in one statement."""
     parts = tuple(name for name, value in zip(Wanted._fields, wanted, strict=True) if value)
@@ -118,15 +123,11 @@ def _found(wanted: Wanted, values: dict[str, Any]) -> Found:
     messages, conversations = values.get("message_ids") or ([], [])
     conversations = (conversations or []) + values.get("conversation_ids", [])
     messages = (messages or []) + values.get("external", [])
-    similar: dict[str, list[int]] = {}
-    for title, id_ in values.get("titles", ()):
-        similar.setdefault(title, []).append(id_)
     return Found(
         first=_first(values["key"]) if "key" in values else None,
         tasks={row[0]: _task(row) for row in values.get("task_ids", ())},
         conversations={row[0]: _conversation(row) for row in conversations},
         messages={row[0]: _message(row) for row in messages},
-        similar=similar,
         missing_cause=_missing_cause(wanted, values),
     )
 
@@ -143,8 +144,9 @@ _time = datetime.fromisoformat
 
 
 def _first(row: list[Any]) -> First:
-    request_hash, result, base, recorded_at = row
-    return First(bytes.fromhex(request_hash), result, base, _time(recorded_at))
+    request_hash, result, base, recorded_at, similar = row
+    settlement = Settlement(base, _time(recorded_at), similar or {})
+    return First(bytes.fromhex(request_hash), result, settlement)
 
 
 def _task(row: list[Any]) -> Task:

@@ -9,9 +9,11 @@ Where the server comes from, in this order:
 Only here is fsync off: a test's database need not survive a power cut.
 """
 
+import gc
 import os
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -38,12 +40,16 @@ def docker_answers() -> bool:
     """Whether a Docker engine answers a ping within a second."""
     import docker
 
-    try:
-        client = docker.from_env(timeout=1)
-    except docker.errors.DockerException:  # no socket, no engine behind it, or too slow
-        return False
-    with client:
-        return bool(client.ping())
+    with warnings.catch_warnings():
+        # A client that fails to connect leaves its socket to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            client = docker.from_env(timeout=1)
+            return bool(client.ping())
+        except docker.errors.DockerException:  # no socket, no engine behind it, or too slow
+            return False
+        finally:
+            gc.collect()
 
 
 def choose_source() -> str:

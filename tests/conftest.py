@@ -9,8 +9,11 @@ Where the server comes from, in this order:
 Only here is fsync off: a test's database need not survive a power cut.
 """
 
+import gc
 import os
+import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,12 +40,16 @@ def docker_answers() -> bool:
     """Whether a Docker engine answers a ping within a second."""
     import docker
 
-    try:
-        client = docker.from_env(timeout=1)
-    except docker.errors.DockerException:  # no socket, no engine behind it, or too slow
-        return False
-    with client:
-        return bool(client.ping())
+    with warnings.catch_warnings():
+        # A client that fails to connect leaves its socket to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            client = docker.from_env(timeout=1)
+            return bool(client.ping())
+        except docker.errors.DockerException:  # no socket, no engine behind it, or too slow
+            return False
+        finally:
+            gc.collect()
 
 
 def choose_source() -> str:
@@ -94,9 +101,7 @@ class Database:
 
 
 @pytest.fixture(scope="session")
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The Postgres server of this session."""
     with ExitStack() as stack:
         match request.config.stash[SOURCE]:
@@ -105,7 +110,7 @@ def server(
             case "container":
                 yield start_container(stack)
             case _:
-                yield start_embedded(stack, tmp_path_factory.mktemp("postgres"))
+                yield start_embedded(stack)
 
 
 def start_container(stack: ExitStack) -> Server:
@@ -117,11 +122,13 @@ def start_container(stack: ExitStack) -> Server:
     return Server(container.get_connection_url())
 
 
-def start_embedded(stack: ExitStack, home: Path) -> Server:
-    from mcp_server.postgres import acquire
+def start_embedded(stack: ExitStack) -> Server:
+    from mcp_server.postgres import SUPERUSER, acquire
 
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tasktrail-")))
+    home.chmod(0o755)  # as root it is another account that runs Postgres in there
     cluster = stack.enter_context(acquire(home, settings=FAST))
-    return Server(cluster.conninfo("postgres", "postgres"))
+    return Server(cluster.conninfo(SUPERUSER, "postgres"))
 
 
 def create_logins(server: Server) -> None:

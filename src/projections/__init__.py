@@ -1,1 +1,1 @@
-"""The read side: one file per read table, each turning folded state into rows and answering queries."""
+"""The read side: a file per read table, which turns folded state into rows and answers queries."""

@@ -1,0 +1,170 @@
+"""The embedded Postgres: started by the first process that needs it, stopped by the last.
+
+    with acquire(home) as cluster:
+        psycopg.connect(cluster.conninfo("postgres"))
+
+Who uses it is recorded in locks only (flock), which the kernel drops with a process, however that
+ends. The lock files are in the home:
+- ``postgres.users.lock``: shared while used. Whoever lets go and then gets it alone, stops it.
+- ``postgres.change.lock``: alone, while somebody looks whether it runs, starts it or stops it.
+A server whose last user was killed runs on; the next user adopts it, and stops it in the end.
+"""
+
+import atexit
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg import pq
+
+from mcp_server.postgres_home import PostgresUnavailable, locate
+from mcp_server.postgres_server import (
+    DATABASE,
+    PORT,
+    RECOVERY_S,
+    SETTINGS,
+    SUPERUSER,
+    Server,
+    remark_on_space,
+)
+
+if sys.platform != "win32":
+    import fcntl
+
+# Whoever needs a server needs only this module.
+__all__ = ["SUPERUSER", "Cluster", "PostgresUnavailable", "acquire"]
+
+
+def acquire(
+    home: Path, *, bin_dir: Path | None = None, settings: Mapping[str, str] | None = None
+) -> "Cluster":
+    """Return the running server of ``home``, starting or even creating it first.
+
+    ``settings`` are settings of Postgres; they matter only if this call is the one to start it.
+    Raises: PostgresUnavailable.
+    """
+    if sys.platform == "win32":
+        raise PostgresUnavailable(
+            "The embedded Postgres runs on Linux and macOS only: set DATABASE_URL."
+        )
+    with _explained(home):
+        return Cluster(Server(locate(home), bin_dir, {**SETTINGS, **(settings or {})}))
+
+
+class Cluster:
+    """A running server that this process uses until it calls ``release``."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._use: int | None = None  # descriptor with the shared lock
+        with self._change():
+            self._use = server.home.open("postgres.users.lock")
+            fcntl.flock(self._use, fcntl.LOCK_SH)
+            try:
+                server.start_if_needed()
+                server.create_database()
+            except BaseException:
+                self._leave()
+                raise
+        atexit.register(self.release)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    @property
+    def host(self) -> str:
+        """The folder of the unix socket."""
+        return str(self._server.home.sockets)
+
+    @property
+    def port(self) -> int:
+        return PORT
+
+    @property
+    def data(self) -> Path:
+        """The data directory; not always below the home when root uses it."""
+        return self._server.home.data
+
+    def conninfo(self, user: str, dbname: str = DATABASE) -> str:
+        """Return libpq's connection string for ``user``, over the unix socket."""
+        return self._server.conninfo(user, dbname)
+
+    def ensure_running(self) -> bool:
+        """Start the server again if it died; return whether it had to.
+
+        Blocks for as long as recovery takes. Raises: PostgresUnavailable.
+        """
+        with _explained(self._server.home.base):
+            self._server.bound_log()
+            if self._server.ping() == pq.Ping.OK:
+                return False
+            with self._change():
+                return self._server.start_if_needed()
+
+    def release(self) -> None:
+        """Stop using the server; stop it, if nobody else uses it. Twice is as good as once."""
+        if self._use is not None:
+            atexit.unregister(self.release)
+            with self._change():
+                self._leave()
+
+    def _leave(self) -> None:
+        if self._use is not None:
+            os.close(self._use)  # a forked child that still has it goes on using the server
+            self._use = None
+        alone = self._server.home.open("postgres.users.lock")
+        try:
+            if _locked(alone):
+                self._server.stop()
+        finally:
+            os.close(alone)
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Hold the lock under which the server is looked at, started and stopped."""
+        descriptor = self._server.home.open("postgres.change.lock")
+        deadline = time.monotonic() + RECOVERY_S
+        try:
+            while not _locked(descriptor):
+                if time.monotonic() > deadline:
+                    raise PostgresUnavailable(
+                        "Another process has been starting or stopping the embedded Postgres of "
+                        f"{self._server.home.base} for {RECOVERY_S:.0f} s: end it and try again."
+                    )
+                time.sleep(0.01)
+            self._server.bound_log()
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock for us alone; return whether that was possible."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _explained(home: Path) -> Iterator[None]:
+    """Turn what the system or the driver refuses into PostgresUnavailable."""
+    try:
+        yield
+    except (OSError, psycopg.Error) as error:
+        raise PostgresUnavailable(f"{error}{remark_on_space(home)}") from error

@@ -1,0 +1,31 @@
+"""The ledger, the read tables, and the one function that writes them."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+_FOLDER = Path(__file__).parents[1] / "sql"
+_FILES = (
+    "protect",
+    "ledgers",
+    "events",
+    "append_only",
+    "idempotency",
+    "tasks",
+    "conversations",
+    "messages",
+    "as_user",
+    "lock_ledger",
+    "commit_command",
+    "grants",
+)
+
+
+def upgrade() -> None:
+    # The driver itself: SQLAlchemy would take the % of format() for a parameter.
+    driver = op.get_bind().connection.driver_connection
+    for name in _FILES:
+        driver.execute((_FOLDER / f"{name}.sql").read_text())

@@ -1,0 +1,95 @@
+"""Every type of event: how it is written, how it is read, and how old versions are brought up.
+
+The log is for ever. A type's name and its fields are never renamed or repurposed; when a shape has
+to change, raise its version in ``VERSIONS`` and add an upcast from each older one, from stored data
+to the data of the next version. docs/evolution.md walks through an example.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from events.conversation import (
+    ConversationCreated,
+    ConversationDeleted,
+    ConversationEvent,
+    ConversationRestored,
+    MessageAdded,
+    MessageDeleted,
+    MessageEdited,
+    MessageRestored,
+)
+from events.task import (
+    TaskCompleted,
+    TaskCreated,
+    TaskDeleted,
+    TaskEvent,
+    TaskReopened,
+    TaskRestored,
+    TaskUpdated,
+)
+
+
+class LedgerErased(BaseModel):
+    """All that people wrote up to and including position ``through`` is gone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["LedgerErased"] = "LedgerErased"
+    through: int
+
+
+Event = TaskEvent | ConversationEvent | LedgerErased
+StreamType = Literal["task", "conversation", "ledger"]
+
+STREAM_TYPES: Mapping[type[BaseModel], StreamType] = {
+    TaskCreated: "task",
+    TaskUpdated: "task",
+    TaskCompleted: "task",
+    TaskReopened: "task",
+    TaskDeleted: "task",
+    TaskRestored: "task",
+    ConversationCreated: "conversation",
+    MessageAdded: "conversation",
+    MessageEdited: "conversation",
+    MessageDeleted: "conversation",
+    MessageRestored: "conversation",
+    ConversationDeleted: "conversation",
+    ConversationRestored: "conversation",
+    LedgerErased: "ledger",
+}
+TYPES: Mapping[str, type[Any]] = {cls.__name__: cls for cls in STREAM_TYPES}
+
+VERSIONS: Mapping[str, int] = dict.fromkeys(TYPES, 1)
+"""The version in which each type is written now."""
+
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+UPCASTS: Mapping[tuple[str, int], Upcast] = {}
+"""From (type, version) to a function from that version's data to the next one's."""
+
+
+class UnknownEvent(Exception):
+    """The log holds a type or version that this program is too old to read, or that is forged."""
+
+
+def encode(event: Event) -> dict[str, Any]:
+    """Return the data to store: only what differs from the defaults."""
+    return event.model_dump(exclude={"type"}, exclude_defaults=True)
+
+
+def decode(type_: str, version: int, data: dict[str, Any]) -> Event:
+    """Return the event that was stored.
+
+    Raises:
+        UnknownEvent: no such type or version.
+        pydantic.ValidationError: the data is not of the type's shape.
+    """
+    cls = TYPES.get(type_)
+    if cls is None or not 1 <= version <= VERSIONS[type_]:
+        raise UnknownEvent(f"{type_} version {version}")
+    while version < VERSIONS[type_]:
+        data = UPCASTS[type_, version](data)
+        version += 1
+    event: Event = cls.model_validate(data)
+    return event

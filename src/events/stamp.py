@@ -1,0 +1,63 @@
+"""Where and when an event stands in its ledger.
+
+Before a command is committed nobody knows its positions and its time: only Postgres, holding the
+user's lock, can say. Until then a command's first event stands at position -1, its second at -2,
+and so on, all at the time ``NOT_YET``. Folding them gives rows and answers that are provisional in
+exactly those numbers and times, and ``commit_command`` (in SQL) and ``settle`` (here) put the real
+ones in. So there is one fold, and it does not know whether it runs live or in a replay.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+NOT_YET = datetime.max.replace(tzinfo=UTC)
+
+
+class Stamp(NamedTuple):
+    """An event's position in the ledger, its version in the stream, and when it was recorded."""
+
+    position: int
+    version: int
+    at: datetime
+
+
+class Settlement(NamedTuple):
+    """What the commit found out: the ledger's position before the command, the time of its events,
+    and the ids of open tasks that have the same title as new ones."""
+
+    base: int
+    at: datetime
+    similar: dict[str, list[int]]
+
+
+def settle(provisional: Any, real: Settlement) -> Any:
+    """Return an answer with what is provisional in it replaced.
+
+    That is: negative integers, which stand for positions and ids; ``NOT_YET`` under a key that ends
+    in ``_at``; and under ``similar`` a title, which stands for the ids of the tasks like it.
+    """
+    match provisional:
+        case int():
+            return provisional if provisional >= 0 else real.base - provisional
+        case dict():
+            return {key: _settle_item(key, value, real) for key, value in provisional.items()}
+        case list():
+            return [settle(value, real) for value in provisional]
+        case _:
+            return provisional
+
+
+def _settle_item(key: str, value: Any, real: Settlement) -> Any:
+    if key == "similar":
+        return real.similar.get(value, [])
+    if key.endswith("_at") and value == _NOT_YET_TEXT:
+        return iso(real.at)
+    return settle(value, real)
+
+
+def iso(at: datetime) -> str:
+    """Return ``at`` as ISO 8601 in UTC with a ``Z``."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+_NOT_YET_TEXT = iso(NOT_YET)

@@ -1,0 +1,254 @@
+"""One task: its events, the state they fold to, and the decisions that add events.
+
+Nothing here reads a clock, draws an id or touches the database, so a test is: past events, a
+command, expected events. The state is the row that agents read (``tasktrail.tasks``): ``evolve``
+is the only fold, live and in every replay.
+
+Event class names and fields are the storage format: add a field with a default or add a new
+event; never rename or repurpose one. ``undoes`` is the position of the event that this one undoes.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal, NamedTuple, assert_never
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from typing_extensions import TypedDict
+
+from events.errors import Refused
+from events.stamp import Stamp, iso
+from events.text import Line, Text
+
+Priority = Literal["low", "medium", "high"]
+
+
+def _normal_due(due: str) -> str:
+    """Return a date as it is, a date-time in UTC. Raises: ValueError."""
+    try:
+        if len(due) == 10:
+            return date.fromisoformat(due).isoformat()
+        moment = datetime.fromisoformat(due)
+        if moment.tzinfo is not None:
+            return iso(moment)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(
+        "must be a date (2026-12-01) or a date-time with offset (2026-12-01T09:00:00+01:00)"
+    )
+
+
+def _unique(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tags))
+
+
+Title = Annotated[Line, StringConstraints(min_length=1, max_length=200)]
+Description = Annotated[Text, StringConstraints(max_length=4000)]
+Due = Annotated[str, StringConstraints(max_length=40), AfterValidator(_normal_due)]
+Tag = Annotated[Line, StringConstraints(min_length=1, max_length=50)]
+Tags = Annotated[list[Tag], Field(max_length=20), AfterValidator(_unique)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskCreated(_Frozen):
+    type: Literal["TaskCreated"] = "TaskCreated"
+    title: str
+    description: str | None = None
+    priority: Priority | None = None
+    due: str | None = None
+    tags: list[str] = []
+
+
+class Changes(TypedDict, total=False):
+    """New values of some fields; None (no tags: an empty list) empties one."""
+
+    title: str
+    description: str | None
+    priority: Priority | None
+    due: str | None
+    tags: list[str]
+
+
+class TaskUpdated(_Frozen):
+    type: Literal["TaskUpdated"] = "TaskUpdated"
+    changes: Changes
+    undoes: int | None = None
+
+
+class TaskCompleted(_Frozen):
+    type: Literal["TaskCompleted"] = "TaskCompleted"
+    undoes: int | None = None
+
+
+class TaskReopened(_Frozen):
+    type: Literal["TaskReopened"] = "TaskReopened"
+    undoes: int | None = None
+
+
+class TaskDeleted(_Frozen):
+    type: Literal["TaskDeleted"] = "TaskDeleted"
+    undoes: int | None = None
+
+
+class TaskRestored(_Frozen):
+    type: Literal["TaskRestored"] = "TaskRestored"
+    undoes: int | None = None
+
+
+TaskEvent = TaskCreated | TaskUpdated | TaskCompleted | TaskReopened | TaskDeleted | TaskRestored
+
+
+class CreateTask(_Frozen):
+    title: Title
+    description: Description | None = None
+    priority: Priority | None = None
+    due: Due | None = None
+    tags: Tags = []
+
+
+class UpdateTask(_Frozen):
+    changes: Changes
+    undoes: int | None = None
+
+
+class CompleteTask(_Frozen):
+    undoes: int | None = None
+
+
+class ReopenTask(_Frozen):
+    undoes: int | None = None
+
+
+class DeleteTask(_Frozen):
+    undoes: int | None = None
+
+
+class RestoreTask(_Frozen):
+    undoes: int | None = None
+
+
+TaskCommand = CreateTask | UpdateTask | CompleteTask | ReopenTask | DeleteTask | RestoreTask
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+class Task(NamedTuple):
+    """A task as agents read it; at ``version`` 0 it does not exist, and only its id may be set.
+
+    ``due`` is a date or a date-time as text; ``due_at`` is what it sorts by: a date counts as the
+    first moment of that day in UTC.
+    """
+
+    id: int = 0
+    title: str = ""
+    description: str | None = None
+    priority: Priority | None = None
+    due: str | None = None
+    due_at: datetime | None = None
+    tags: list[str] = []  # noqa: RUF012 - shared, and never changed in place
+    completed: bool = False
+    deleted: bool = False
+    created_at: datetime = _LONG_AGO
+    updated_at: datetime = _LONG_AGO
+    completed_at: datetime | None = None
+    version: int = 0
+    position: int = 0
+
+
+NO_TASK = Task()
+FIELDS = ("title", "description", "priority", "due", "tags")
+
+
+def due_moment(due: str | None) -> datetime | None:
+    """Return the moment that ``due`` sorts by; None if there is none or it is no date."""
+    if due is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(due)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def evolve(task: Task, event: TaskEvent, stamp: Stamp) -> Task:
+    """Apply one event. It never refuses: what is in the log has happened."""
+    position, version, at = stamp
+    match event:
+        case TaskUpdated(changes=changes):
+            changed: dict[str, Any] = {**changes}
+            if "due" in changes:
+                changed["due_at"] = due_moment(changes["due"])
+            return task._replace(**changed, updated_at=at, version=version, position=position)
+        case TaskCreated():
+            return Task(
+                id=position,
+                title=event.title,
+                description=event.description,
+                priority=event.priority,
+                due=event.due,
+                due_at=due_moment(event.due),
+                tags=event.tags,
+                created_at=at,
+                updated_at=at,
+                version=version,
+                position=position,
+            )
+        case TaskCompleted():
+            return task._replace(
+                completed=True, completed_at=at, updated_at=at, version=version, position=position
+            )
+        case TaskReopened():
+            return task._replace(
+                completed=False,
+                completed_at=None,
+                updated_at=at,
+                version=version,
+                position=position,
+            )
+        case TaskDeleted():
+            return task._replace(deleted=True, updated_at=at, version=version, position=position)
+        case TaskRestored():
+            return task._replace(deleted=False, updated_at=at, version=version, position=position)
+    assert_never(event)
+
+
+def fold(history: Iterable[tuple[TaskEvent, Stamp]], task: Task = NO_TASK) -> Task:
+    """Return the task after ``history``, oldest event first."""
+    for event, stamp in history:
+        task = evolve(task, event, stamp)
+    return task
+
+
+def decide(task: Task, command: TaskCommand) -> list[TaskEvent]:
+    """Return the events ``command`` adds; none if what it asks for is already so.
+
+    Raises:
+        Refused: ``not_found``, when there is no such task or it is deleted.
+    """
+    match command:
+        case CreateTask():
+            return [TaskCreated(**command.model_dump())]
+        case _ if task.version == 0:
+            raise Refused(
+                "not_found", f"There is no task {task.id}.", "list_tasks shows the ids that exist."
+            )
+        case DeleteTask(undoes=undoes):
+            return [] if task.deleted else [TaskDeleted(undoes=undoes)]
+        case RestoreTask(undoes=undoes):
+            return [TaskRestored(undoes=undoes)] if task.deleted else []
+        case _ if task.deleted:
+            raise Refused(
+                "not_found",
+                f"Task {task.id} is deleted.",
+                f"undo(position={task.position}) restores it.",
+            )
+        case UpdateTask(changes=changes, undoes=undoes):
+            news = {name: value for name, value in changes.items() if getattr(task, name) != value}
+            return [TaskUpdated(changes=Changes(**news), undoes=undoes)] if news else []  # type: ignore[typeddict-item] # a part of a Changes
+        case CompleteTask(undoes=undoes):
+            return [] if task.completed else [TaskCompleted(undoes=undoes)]
+        case ReopenTask(undoes=undoes):
+            return [TaskReopened(undoes=undoes)] if task.completed else []
+    assert_never(command)

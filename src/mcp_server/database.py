@@ -1,0 +1,116 @@
+"""The connections of one process: a bounded pool, and the one place where a driver's error becomes
+a refusal that an agent can act on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from events.errors import Refused
+from events.store import Connection
+
+T = TypeVar("T")
+
+_AWAY = (
+    psycopg.OperationalError,  # also timeouts, deadlocks, a full disk, a shutdown
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    PoolClosed,
+    PoolTimeout,
+    TooManyRequests,
+)
+
+
+class Database:
+    """A pool that belongs to one event loop. Every statement is its own transaction."""
+
+    def __init__(self, conninfo: str, size: int = 10, wait: float = 5.0) -> None:
+        """``size``: connections at most; ``wait``: seconds that a call waits for one."""
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo,
+            min_size=1,
+            max_size=size,
+            max_waiting=1000,
+            timeout=wait,
+            kwargs={"autocommit": True, "connect_timeout": 5},
+            configure=_configure,
+            open=False,
+        )
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def __aenter__(self) -> "Database":
+        await self._pool.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection.
+
+        Raises: Refused ``unavailable``, whatever of the database's doing goes wrong with it.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except _AWAY as error:
+            raise _unavailable() from error
+
+    async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        """Return what ``query`` reads; once more if the connection had died while it was idle.
+
+        Raises: Refused ``unavailable``.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                return await query(connection)
+        except _AWAY:
+            await self._drop_dead()
+        async with self.connection() as connection:
+            return await query(connection)
+
+    async def _drop_dead(self) -> None:
+        """After a server's restart every idle connection is dead: find out now, not one by one."""
+        try:
+            await asyncio.wait_for(self._pool.check(), timeout=2)
+        except (*_AWAY, TimeoutError) as error:
+            raise _unavailable() from error
+
+    @asynccontextmanager
+    async def turn(self, user_id: str) -> AsyncIterator[None]:
+        """Let one command of a user run at a time in this process.
+
+        They would wait for each other at the user's lock anyway, each holding a connection that
+        other users could have.
+        """
+        lock = self._turns.get(user_id)
+        if lock is None:
+            lock = self._turns[user_id] = asyncio.Lock()
+        async with lock:
+            yield
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    """Prepare no statements through a pooler that gives each transaction another connection.
+
+    Such a pooler shows: the process id it told at the start is not that of the server's process.
+    """
+    cursor = await connection.execute("SELECT pg_backend_pid()", prepare=False)
+    row = await cursor.fetchone()
+    if row is not None and row[0] != connection.info.backend_pid:
+        connection.prepare_threshold = None
+
+
+def _unavailable() -> Refused:
+    return Refused(
+        "unavailable",
+        "The database cannot be reached right now.",
+        "Try again in a moment. If it was a change, the same idempotency_key tells whether it"
+        " happened; without a key, read before you repeat it.",
+    )

@@ -1,0 +1,155 @@
+"""``handle``: the one way in for writes.
+
+    read what the decision needs (one trip) -> decide -> fold -> commit (one trip)
+
+A command that needs no rows to decide, as adding a task, is committed at once.
+A version conflict means that somebody else was quicker: read again and decide again.
+"""
+
+from hashlib import sha256
+from typing import Literal, NamedTuple, Protocol
+
+import orjson
+
+from events import store
+from events.conversation import conversation_not_found, message_not_found
+from events.draft import Draft
+from events.errors import Refused
+from events.ledger import Json
+from events.stamp import Settlement, settle
+from mcp_server.database import Database
+from projections import current
+from projections.current import NOTHING_FOUND, Found, Wanted
+
+TRIES = 3
+
+
+class Context(NamedTuple):
+    """Who calls, through what, and because of what. ``trace_id`` is 32 hex digits."""
+
+    user_id: str
+    transport: Literal["http", "stdio", "cli"]
+    client_id: str | None = None
+    client_name: str | None = None
+    client_version: str | None = None
+    conversation_id: int | None = None
+    message_id: int | None = None
+    trace_id: str | None = None
+
+
+class Command(Protocol):
+    """What an agent wants changed: a tool's validated arguments."""
+
+    tool: str
+    reason: str | None
+    idempotency_key: str | None
+
+    def wanted(self) -> Wanted:
+        """Return which rows the decision needs."""
+
+    def decide(self, draft: Draft, found: Found) -> Json:
+        """Add events to ``draft`` and return the answer, provisional where the draft is.
+
+        Raises: Refused.
+        """
+
+    def request(self) -> Json:
+        """Return the arguments that make two requests the same."""
+
+
+async def handle(database: Database, command: Command, context: Context) -> Json:
+    """Carry out ``command`` for ``context.user_id`` and return its answer.
+
+    Raises:
+        Refused: by the decision; or ``idempotency_conflict``; or ``version_conflict`` after three
+            tries; or ``unavailable``.
+    """
+    async with database.turn(context.user_id):
+        for _ in range(TRIES):
+            answer = await _attempt(database, command, context)
+            if answer is not None:
+                return answer
+    raise Refused(
+        "version_conflict",
+        "Others kept changing the same thing at the same time; nothing was written.",
+        "Try again.",
+    )
+
+
+async def _attempt(database: Database, command: Command, context: Context) -> Json | None:
+    """Read, decide and commit once; None if somebody else was quicker."""
+    key = command.idempotency_key
+    wanted = command.wanted()._replace(
+        key=key, cause_conversation=context.conversation_id, cause_message=context.message_id
+    )
+    found = NOTHING_FOUND
+    if not wanted.nothing():
+        found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
+    request_hash = _request_hash(command) if key else b""
+    if found.first is not None:
+        if found.first.request_hash != request_hash:
+            raise _idempotency_conflict()
+        return _replayed(found.first.result, found.first.settlement)
+    _refuse_unknown_cause(found, context)
+    draft = Draft(found.tasks, found.conversations, found.messages)
+    answer = command.decide(draft, found)
+    if not draft.entries and not key:
+        return answer
+    async with database.connection() as writer:
+        outcome = await store.commit(
+            writer,
+            context.user_id,
+            draft,
+            actor(command.tool, context),
+            command.reason,
+            store.Key(key, request_hash, answer) if key else None,
+        )
+    match outcome.status:
+        case "committed":
+            settled: Json = settle(answer, outcome.settlement)
+            return settled
+        case "replayed":
+            return _replayed(outcome.result or {}, outcome.settlement)
+        case "idempotency_conflict":
+            raise _idempotency_conflict()
+        case "version_conflict":
+            return None
+
+
+def actor(tool: str, context: Context) -> Json:
+    """Return the header's actor: every field present, null when unknown."""
+    return {
+        "client_id": context.client_id,
+        "client_name": context.client_name,
+        "client_version": context.client_version,
+        "tool": tool,
+        "transport": context.transport,
+        "conversation_id": context.conversation_id,
+        "message_id": context.message_id,
+        "trace_id": context.trace_id,
+    }
+
+
+def _request_hash(command: Command) -> bytes:
+    request = {"tool": command.tool, "arguments": command.request()}
+    return sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _replayed(result: Json, settlement: Settlement) -> Json:
+    return {**settle(result, settlement), "replayed": True}
+
+
+def _idempotency_conflict() -> Refused:
+    return Refused(
+        "idempotency_conflict",
+        "This idempotency_key was used before, for another request.",
+        "Use a new key for a new wish; repeat a key only with the same tool and arguments.",
+    )
+
+
+def _refuse_unknown_cause(found: Found, context: Context) -> None:
+    match found.missing_cause:
+        case "conversation":
+            raise conversation_not_found(context.conversation_id or 0)
+        case "message":
+            raise message_not_found(context.message_id or 0)

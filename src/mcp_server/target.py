@@ -1,0 +1,54 @@
+"""Which Postgres: the one of DATABASE_URL, or the embedded one, started, migrated and given logins."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from mcp_server import migrate, postgres
+from mcp_server.settings import Settings
+
+SERVER_LOGIN = "tasktrail_server"
+ADMIN_LOGIN = "tasktrail_admin"
+_LOGINS = {SERVER_LOGIN: ("tasktrail_app",), ADMIN_LOGIN: ("tasktrail_owner", "tasktrail_operator")}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Two libpq conninfos for one database, and the embedded cluster if that is where it is."""
+
+    server: str
+    admin: str
+    cluster: postgres.Cluster | None = None
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Target]:
+    """Yield where the database is; the embedded one runs at least as long as this lasts.
+
+    Raises:
+        postgres.PostgresUnavailable: the embedded Postgres cannot be started.
+    """
+    if settings.server_conninfo is not None:
+        yield Target(settings.server_conninfo, settings.admin_conninfo or settings.server_conninfo)
+        return
+    with postgres.acquire(settings.home, bin_dir=settings.pg_bin) as cluster:
+        superuser = cluster.conninfo("postgres")
+        migrate.upgrade(superuser)
+        _make_logins(superuser)
+        yield Target(cluster.conninfo(SERVER_LOGIN), cluster.conninfo(ADMIN_LOGIN), cluster)
+
+
+def _make_logins(superuser: str) -> None:
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        rows = connection.execute("SELECT rolname FROM pg_roles").fetchall()
+        existing = {name for (name,) in rows}
+        for login, groups in _LOGINS.items():
+            if login in existing:
+                continue
+            statement = sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(
+                sql.Identifier(login), sql.SQL(", ").join(map(sql.Identifier, groups))
+            )
+            connection.execute(statement)

@@ -1,0 +1,175 @@
+"""What a decision needs to know, read in one trip: the rows, and whether the key was used before.
+
+``Wanted`` says which; the statement is put together from the constant parts that are wanted.
+"""
+
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+import orjson
+from psycopg import AsyncConnection
+
+from events.conversation import Conversation, Message
+from events.ledger import Json
+from events.stamp import Settlement
+from events.task import Task
+
+
+class Wanted(NamedTuple):
+    """Which rows to read. ``external`` is (conversation id, external id) of a message."""
+
+    key: str | None = None
+    task_ids: tuple[int, ...] = ()
+    conversation_ids: tuple[int, ...] = ()
+    message_ids: tuple[int, ...] = ()
+    external: tuple[int, str] | None = None
+    cause_conversation: int | None = None
+    cause_message: int | None = None
+
+    def nothing(self) -> bool:
+        """Whether the decision needs no rows: the commit looks after the key by itself."""
+        return self._replace(key=None) == _NOTHING
+
+
+_NOTHING = Wanted()
+
+
+class First(NamedTuple):
+    """The first use of an idempotency key: its request, its answer, and what settles that."""
+
+    request_hash: bytes
+    result: Json
+    settlement: Settlement
+
+
+class Found(NamedTuple):
+    """What was read: rows by id; ``missing_cause`` names the kind of a cause that is not there.
+
+    Of a wanted message the conversation is found too.
+    """
+
+    first: First | None
+    tasks: dict[int, Task]
+    conversations: dict[int, Conversation]
+    messages: dict[int, Message]
+    missing_cause: str | None
+
+
+def _array_of(fields: tuple[str, ...], alias: str) -> str:
+    return f"json_agg(json_build_array({', '.join(f'{alias}.{name}' for name in fields)}))"
+
+
+_TASKS = _array_of(Task._fields, "t")
+_CONVERSATIONS = _array_of(Conversation._fields, "c")
+_MESSAGES = _array_of(Message._fields, "m")
+
+_PARTS = {
+    "key": """(
+        SELECT json_build_array(
+            encode(i.request_hash, 'hex'), i.result, i.position, i.created_at, i.alike)
+        FROM tasktrail.idempotency i WHERE i.user_id = u AND i.key = %(key)s)""",
+    "task_ids": f"""(
+        SELECT {_TASKS} FROM tasktrail.tasks t WHERE t.user_id = u AND t.id = ANY(%(task_ids)s))""",
+    "conversation_ids": f"""(
+        SELECT {_CONVERSATIONS} FROM tasktrail.conversations c
+        WHERE c.user_id = u AND c.id = ANY(%(conversation_ids)s))""",
+    "message_ids": f"""(
+        SELECT json_build_array({_MESSAGES}, {_CONVERSATIONS})
+        FROM tasktrail.messages m
+        JOIN tasktrail.conversations c ON c.user_id = u AND c.id = m.conversation_id
+        WHERE m.user_id = u AND m.id = ANY(%(message_ids)s))""",
+    "external": f"""(
+        SELECT {_MESSAGES} FROM tasktrail.messages m
+        WHERE m.user_id = u AND m.conversation_id = %(external_conversation)s
+        AND m.external_id = %(external_id)s)""",
+    "cause_conversation": """(
+        SELECT count(*) FROM tasktrail.conversations c
+        WHERE c.user_id = u AND c.id = %(cause_conversation)s)""",
+    "cause_message": """(
+        SELECT count(*) FROM tasktrail.messages m
+        WHERE m.user_id = u AND m.id = %(cause_message)s)""",
+}  # noqa: S608 - column names are ours
+
+
+@cache
+def _statement(parts: tuple[str, ...]) -> str:
+    columns = ", ".join(f"{_PARTS[name]}::text AS {name}" for name in parts)
+    return f"SELECT {columns} FROM tasktrail.as_user(%(user_id)s) AS u"
+
+
+NOTHING_FOUND = Found(None, {}, {}, {}, None)
+
+
+async def read(connection: AsyncConnection[Any], user_id: str, wanted: Wanted) -> Found:
+    """Read what is ``wanted`` of one user's rows, in one statement."""
+    parts = tuple(name for name, value in zip(Wanted._fields, wanted, strict=True) if value)
+    values: dict[str, Any] = {}
+    if parts:
+        parameters = {
+            "user_id": user_id,
+            **{name: list(v) if isinstance(v, tuple) else v for name, v in wanted._asdict().items()},
+            "external_conversation": wanted.external and wanted.external[0],
+            "external_id": wanted.external and wanted.external[1],
+        }
+        cursor = await connection.execute(_statement(parts), parameters)
+        row = await cursor.fetchone()
+        texts = zip(parts, row or (), strict=True)
+        values = {name: orjson.loads(text) for name, text in texts if text is not None}
+    return _found(wanted, values)
+
+
+def _found(wanted: Wanted, values: dict[str, Any]) -> Found:
+    messages, conversations = values.get("message_ids") or ([], [])
+    conversations = (conversations or []) + values.get("conversation_ids", [])
+    messages = (messages or []) + values.get("external", [])
+    return Found(
+        first=_first(values["key"]) if "key" in values else None,
+        tasks={row[0]: _task(row) for row in values.get("task_ids", ())},
+        conversations={row[0]: _conversation(row) for row in conversations},
+        messages={row[0]: _message(row) for row in messages},
+        missing_cause=_missing_cause(wanted, values),
+    )
+
+
+def _missing_cause(wanted: Wanted, values: dict[str, Any]) -> str | None:
+    if wanted.cause_conversation and not values["cause_conversation"]:
+        return "conversation"
+    if wanted.cause_message and not values["cause_message"]:
+        return "message"
+    return None
+
+
+_time = datetime.fromisoformat
+
+
+def _first(row: list[Any]) -> First:
+    request_hash, result, base, recorded_at, similar = row
+    settlement = Settlement(base, _time(recorded_at), similar or {})
+    return First(bytes.fromhex(request_hash), result, settlement)
+
+
+def _task(row: list[Any]) -> Task:
+    task = Task(*row)
+    return task._replace(
+        due_at=task.due_at and _time(task.due_at),  # type: ignore[arg-type] # text, from JSON
+        created_at=_time(task.created_at),  # type: ignore[arg-type]
+        updated_at=_time(task.updated_at),  # type: ignore[arg-type]
+        completed_at=task.completed_at and _time(task.completed_at),  # type: ignore[arg-type]
+    )
+
+
+def _conversation(row: list[Any]) -> Conversation:
+    conversation = Conversation(*row)
+    return conversation._replace(
+        created_at=_time(conversation.created_at),  # type: ignore[arg-type] # text, from JSON
+        updated_at=_time(conversation.updated_at),  # type: ignore[arg-type]
+    )
+
+
+def _message(row: list[Any]) -> Message:
+    message = Message(*row)
+    return message._replace(
+        created_at=_time(message.created_at),  # type: ignore[arg-type] # text, from JSON
+        edited_at=message.edited_at and _time(message.edited_at),  # type: ignore[arg-type]
+    )

@@ -200,14 +200,15 @@ class Conflict(NamedTuple):
     later: int
 
 
-class Undo(NamedTuple):
-    """How to undo some changes: the entries to undo and what undoes each, newest first.
+Step = tuple[tuple[str, int], TaskCommand | ConversationCommand | MessageCommand]
+"""A subject, and the command that takes a change of it back."""
 
-    ``unchanged``: all of them are undone already.
-    """
+
+class Undo(NamedTuple):
+    """How to undo some changes: the entries to undo and what undoes each, newest first."""
 
     entries: list[Entry]
-    steps: list[tuple[tuple[str, int], TaskCommand | ConversationCommand | MessageCommand]]
+    steps: list[Step]
     conflicts: list[Conflict]
 
 

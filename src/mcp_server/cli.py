@@ -14,6 +14,8 @@ import typer
 from events.errors import Refused
 from mcp_server.migrate import NeedsAdministrator
 from mcp_server.postgres import PostgresUnavailable
+from mcp_server.selfcheck import Unsafe
+from mcp_server.serve import serve
 from mcp_server.settings import SettingsError
 
 app = typer.Typer(
@@ -22,6 +24,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command()(serve)
 
 
 def main() -> None:
@@ -38,7 +42,7 @@ def _run(command: Callable[[], None]) -> None:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
     except NeedsAdministrator as error:
         _fail(3, f"{error}\nLet an administrator of the database run this, then try again:\n{error.sql}")
-    except PostgresUnavailable as error:
+    except (PostgresUnavailable, Unsafe) as error:
         _fail(3, str(error))
     except psycopg.OperationalError as error:
         _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")

@@ -96,11 +96,7 @@ class TasktrailServer(MCPServer[None]):
         self, request: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
         """Know the caller before anything is done, and keep lists that depend on a token private."""
-        try:
-            known = caller.of(request, self._principal)
-        except Refused as refusal:
-            raise MCPError(code=INVALID_PARAMS, message=refusal.message) from None
-        before = caller.current.set(known)
+        before = caller.current.set(caller.of(request, self._principal))
         try:
             result = await call_next(request)
         finally:

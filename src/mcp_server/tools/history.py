@@ -1,5 +1,6 @@
 """The two tools for what happened: tell it, and undo it."""
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, NamedTuple, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -13,7 +14,7 @@ from events.conversation import conversation_not_found
 from events.draft import Draft
 from events.errors import Refused
 from events.ledger import Json, Record
-from events.text import Line
+from events.text import OneLine
 from mcp_server.database import Database
 from mcp_server.handle import TRIES, Context, handle
 from mcp_server.tools.arguments import Arguments, Change, Cursor, Id, Moment, Position, invalid, pack, unpack
@@ -22,8 +23,8 @@ from projections import history
 from projections.current import Found, Wanted
 from projections.history import Filter, Stream
 
-ClientName = Annotated[Line, StringConstraints(min_length=1, max_length=255)]
-EventType = Annotated[Line, StringConstraints(min_length=1, max_length=64)]
+ClientName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), OneLine]
+EventType = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), OneLine]
 
 
 class GetHistory(Arguments):
@@ -270,6 +271,9 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
     """Decide the steps of ``plan``. Raises: Refused."""
     if plan.refusal is not None:
         raise plan.refusal
+    _take_steps(draft, plan.undo.steps)
+    if not draft.entries:
+        return {"undone": [], "events": [], "conflicts": [], "unchanged": True}
     conflicts = [conflict._asdict() for conflict in plan.undo.conflicts]
     if conflicts and not force:
         raise Refused(
@@ -278,7 +282,22 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
             "Undo the later changes too, or repeat with force=true to overwrite them.",
             {"conflicts": conflicts},
         )
-    for (kind, id_), command in plan.undo.steps:
+    answer: Json = {
+        "undone": [
+            {"position": entry.position, "what": entry.what} for entry in plan.undo.entries
+        ],
+        "events": [-number - 1 for number in range(len(draft.entries))],
+        "conflicts": conflicts,
+    }
+    answer["position"] = -len(draft.entries)
+    if len({(entry.stream_type, entry.stream_id) for entry in draft.entries}) == 1:
+        answer["version"] = draft.entries[-1].version
+    return answer
+
+
+def _take_steps(draft: Draft, steps: Sequence[audit.Step]) -> None:
+    """Decide what undoes each change, newest first. Raises: Refused."""
+    for (kind, id_), command in steps:
         match command:
             case tasks.CreateTask() | conversations.CreateConversation():
                 raise AssertionError(f"{kind} {id_}: nothing is undone by creating")
@@ -294,19 +313,6 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
                 draft.change_conversation(id_, command)
             case _:
                 draft.change_task(id_, command)
-    answer: Json = {
-        "undone": [
-            {"position": entry.position, "what": entry.what} for entry in plan.undo.entries
-        ],
-        "events": [-number - 1 for number in range(len(draft.entries))],
-        "conflicts": conflicts,
-    }
-    if not draft.entries:
-        return {**answer, "unchanged": True}
-    answer["position"] = -len(draft.entries)
-    if len({(entry.stream_type, entry.stream_id) for entry in draft.entries}) == 1:
-        answer["version"] = draft.entries[-1].version
-    return answer
 
 
 def _rehearse(plan: _Plan) -> Json:

@@ -28,7 +28,7 @@ from events.task import (
     UpdateTask as Update,
     due_moment,
 )
-from events.text import Line
+from events.text import OneLine
 from mcp_server.database import Database
 from mcp_server.handle import Context
 from mcp_server.tools.arguments import (
@@ -250,7 +250,7 @@ def whole(task: Task) -> Json:
     }
 
 
-Query = Annotated[Line, StringConstraints(max_length=200)]
+Query = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), OneLine]
 
 
 class ListTasks(Arguments):

@@ -15,6 +15,7 @@ from events.errors import Refused
 from mcp_server.migrate import NeedsAdministrator
 from mcp_server.postgres import PostgresUnavailable
 from mcp_server.settings import SettingsError
+from mcp_server.token_command import token
 
 app = typer.Typer(
     name="tasktrail",
@@ -22,6 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.callback()(lambda: None)  # with one command alone typer would leave out its name
+app.command()(token)
 
 
 def main() -> None:

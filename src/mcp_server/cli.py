@@ -17,6 +17,7 @@ from mcp_server.postgres import PostgresUnavailable
 from mcp_server.selfcheck import Unsafe
 from mcp_server.serve import serve
 from mcp_server.settings import SettingsError
+from mcp_server.token_command import token
 
 app = typer.Typer(
     name="tasktrail",
@@ -24,6 +25,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.callback()(lambda: None)  # with one command alone typer would leave out its name
+app.command()(token)
 
 app.command()(serve)
 

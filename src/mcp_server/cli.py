@@ -14,6 +14,7 @@ import typer
 from events.errors import Refused
 from mcp_server.migrate import NeedsAdministrator
 from mcp_server.postgres import PostgresUnavailable
+from mcp_server.rebuild_command import AlreadyRunning, rebuild_projections
 from mcp_server.settings import SettingsError
 
 app = typer.Typer(
@@ -22,11 +23,20 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("rebuild-projections")(rebuild_projections)
+
+_rebuild = typer.Typer(pretty_exceptions_enable=False)
+_rebuild.command()(rebuild_projections)
 
 
 def main() -> None:
     """Run ``tasktrail``."""
     _run(app)
+
+
+def rebuild_main() -> None:
+    """Run ``rebuild-projections``."""
+    _run(_rebuild)
 
 
 def _run(command: Callable[[], None]) -> None:
@@ -38,7 +48,7 @@ def _run(command: Callable[[], None]) -> None:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
     except NeedsAdministrator as error:
         _fail(3, f"{error}\nLet an administrator of the database run this, then try again:\n{error.sql}")
-    except PostgresUnavailable as error:
+    except (PostgresUnavailable, AlreadyRunning) as error:
         _fail(3, str(error))
     except psycopg.OperationalError as error:
         _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")

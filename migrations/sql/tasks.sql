@@ -4,11 +4,18 @@ CREATE FUNCTION tasktrail.title_key(p_title text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN lower(btrim(regexp_replace(p_title, '\s+', ' ', 'g')));
 
-CREATE FUNCTION tasktrail.task_search(p_title text, p_description text, p_tags text[]) RETURNS tsvector
+-- A word that stands for the owner in the full-text index: letters and digits only.
+CREATE FUNCTION tasktrail.owner_lexeme(p_user text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN 'u' || left(encode(sha256(convert_to(p_user, 'UTF8')), 'hex'), 24);
+
+CREATE FUNCTION tasktrail.task_search(p_user text, p_title text, p_description text, p_tags text[])
+RETURNS tsvector
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN setweight(to_tsvector('pg_catalog.simple', p_title), 'A')
     || setweight(to_tsvector('pg_catalog.simple', array_to_string(p_tags, ' ')), 'B')
-    || setweight(to_tsvector('pg_catalog.simple', coalesce(p_description, '')), 'C');
+    || setweight(to_tsvector('pg_catalog.simple', coalesce(p_description, '')), 'C')
+    || array_to_tsvector(ARRAY[tasktrail.owner_lexeme(p_user)]);
 
 CREATE TABLE tasktrail.tasks (
     user_id      text        NOT NULL,
@@ -33,7 +40,7 @@ CREATE TABLE tasktrail.tasks (
     due_order    timestamptz NOT NULL GENERATED ALWAYS AS (coalesce(due_at, 'infinity')) STORED,
     title_key    text        NOT NULL GENERATED ALWAYS AS (tasktrail.title_key(title)) STORED,
     search       tsvector    NOT NULL GENERATED ALWAYS AS
-                             (tasktrail.task_search(title, description, tags)) STORED,
+                             (tasktrail.task_search(user_id, title, description, tags)) STORED,
     PRIMARY KEY (user_id, id)
 ) WITH (fillfactor = 90);
 

@@ -15,6 +15,7 @@ from events.errors import Refused
 from mcp_server.migrate import NeedsAdministrator
 from mcp_server.postgres import PostgresUnavailable
 from mcp_server.rebuild_command import AlreadyRunning, rebuild_projections
+from mcp_server.seed_command import UsersExist, seed
 from mcp_server.settings import SettingsError
 
 app = typer.Typer(
@@ -24,8 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("rebuild-projections")(rebuild_projections)
+app.command("seed")(seed)
 
-_rebuild = typer.Typer(pretty_exceptions_enable=False)
+_rebuild = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 _rebuild.command()(rebuild_projections)
 
 
@@ -48,6 +50,8 @@ def _run(command: Callable[[], None]) -> None:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
     except NeedsAdministrator as error:
         _fail(3, f"{error}\nLet an administrator of the database run this, then try again:\n{error.sql}")
+    except UsersExist as error:
+        _fail(1, str(error))
     except (PostgresUnavailable, AlreadyRunning) as error:
         _fail(3, str(error))
     except psycopg.OperationalError as error:

@@ -36,7 +36,7 @@ def read_events(connection: Connection[Any], span: Span) -> Iterator[Event]:
             FROM tasktrail.events e
             WHERE {span.where("e", "stream_id")} ORDER BY {order}
         ) TO STDOUT (FORMAT BINARY)
-        """  # noqa: S608 - a condition of Span, and a constant
+        """
     with connection.cursor().copy(query, span.parameters()) as copy:
         copy.set_types(_TYPES)
         yield from copy.rows()

@@ -106,7 +106,7 @@ def _delete(connection: Connection[Any], table: ReadTable, keys: list[tuple[str,
             DELETE FROM tasktrail.{table.name} t
             USING unnest(%s::text[], %s::bigint[]) AS k(user_id, id)
             WHERE t.user_id = k.user_id AND t.id = k.id
-            """,  # noqa: S608 - the table's name is ours
+            """,
             ([user_id for user_id, _ in keys], [id_ for _, id_ in keys]),
         )
 
@@ -120,6 +120,6 @@ def _write(connection: Connection[Any], table: ReadTable, rows: list[tuple[str, 
             INSERT INTO tasktrail.{table.name} ({columns})
             SELECT {columns} FROM jsonb_populate_recordset(NULL::tasktrail.{table.name}, %s)
             ON CONFLICT (user_id, id) DO UPDATE SET {settings}
-            """,  # noqa: S608 - the names are ours
+            """,
             (orjson.dumps([{"user_id": u, **row._asdict()} for u, row in rows]).decode(),),
         )

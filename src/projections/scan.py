@@ -153,7 +153,7 @@ class _Scanner:
         query = f"""
             COPY (SELECT t.user_id, {columns} FROM tasktrail.{table.name} t WHERE {where})
             TO STDOUT (FORMAT BINARY)
-            """  # noqa: S608 - the names are ours
+            """
         with self._connection.cursor().copy(query, self._span.parameters()) as copy:
             copy.set_types(["text", *table.types])
             yield from copy.rows()

@@ -14,6 +14,8 @@ import typer
 from events.errors import Refused
 from mcp_server.migrate import NeedsAdministrator
 from mcp_server.postgres import PostgresUnavailable
+from mcp_server.rebuild_command import AlreadyRunning, rebuild_projections
+from mcp_server.seed_command import UsersExist, seed
 from mcp_server.selfcheck import Unsafe
 from mcp_server.serve import serve
 from mcp_server.settings import SettingsError
@@ -25,15 +27,23 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.callback()(lambda: None)  # with one command alone typer would leave out its name
-app.command()(token)
+app.command("serve")(serve)
+app.command("token")(token)
+app.command("rebuild-projections")(rebuild_projections)
+app.command("seed")(seed)
 
-app.command()(serve)
+_rebuild = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+_rebuild.command()(rebuild_projections)
 
 
 def main() -> None:
     """Run ``tasktrail``."""
     _run(app)
+
+
+def rebuild_main() -> None:
+    """Run ``rebuild-projections``."""
+    _run(_rebuild)
 
 
 def _run(command: Callable[[], None]) -> None:
@@ -45,7 +55,13 @@ def _run(command: Callable[[], None]) -> None:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
     except NeedsAdministrator as error:
         _fail(3, f"{error}\nLet an administrator of the database run this, then try again:\n{error.sql}")
+<<<<<<< HEAD
     except (PostgresUnavailable, Unsafe) as error:
+=======
+    except UsersExist as error:
+        _fail(1, str(error))
+    except (PostgresUnavailable, AlreadyRunning) as error:
+>>>>>>> rebuild
         _fail(3, str(error))
     except psycopg.OperationalError as error:
         _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")

@@ -55,13 +55,9 @@ def _run(command: Callable[[], None]) -> None:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
     except NeedsAdministrator as error:
         _fail(3, f"{error}\nLet an administrator of the database run this, then try again:\n{error.sql}")
-<<<<<<< HEAD
-    except (PostgresUnavailable, Unsafe) as error:
-=======
     except UsersExist as error:
         _fail(1, str(error))
-    except (PostgresUnavailable, AlreadyRunning) as error:
->>>>>>> rebuild
+    except (PostgresUnavailable, Unsafe, AlreadyRunning) as error:
         _fail(3, str(error))
     except psycopg.OperationalError as error:
         _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")

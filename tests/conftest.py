@@ -11,11 +11,12 @@ Only here is fsync off: a test's database need not survive a power cut.
 
 import gc
 import os
+import shutil
 import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,11 +123,24 @@ def start_container(stack: ExitStack) -> Server:
     return Server(container.get_connection_url())
 
 
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """Yield an empty folder that every account can enter, in memory if there is room.
+
+    As root it is another account that runs Postgres in there.
+    """
+    memory = Path("/dev/shm")  # noqa: S108  the folder in it has a name of its own
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30
+    folder = tempfile.TemporaryDirectory(prefix="tasktrail-", dir=memory if roomy else None)
+    with folder as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 def start_embedded(stack: ExitStack) -> Server:
     from mcp_server.postgres import SUPERUSER, acquire
 
-    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tasktrail-")))
-    home.chmod(0o755)  # as root it is another account that runs Postgres in there
+    home = stack.enter_context(temporary_home())
     cluster = stack.enter_context(acquire(home, settings=FAST))
     return Server(cluster.conninfo(SUPERUSER, "postgres"))
 
@@ -165,7 +179,7 @@ def database(server: Server, template: str) -> Iterator[Database]:
     """A fresh copy of the template, dropped after the test even if someone is still connected."""
     name = f"tasktrail_test_{uuid.uuid4().hex[:12]}"
     server.run(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
             sql.Identifier(name), sql.Identifier(template)
         )
     )

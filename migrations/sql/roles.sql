@@ -13,8 +13,11 @@ BEGIN
             END;
         END IF;
     END LOOP;
-    IF NOT pg_catalog.pg_has_role(current_user, 'tasktrail_owner', 'MEMBER') THEN
-        EXECUTE format('GRANT tasktrail_owner TO %I', current_user);
-    END IF;
+    -- The migrating login acts as these two.
+    FOREACH v_role IN ARRAY ARRAY['tasktrail_owner', 'tasktrail_operator'] LOOP
+        IF NOT pg_catalog.pg_has_role(current_user, v_role, 'MEMBER') THEN
+            EXECUTE format('GRANT %I TO %I', v_role, current_user);
+        END IF;
+    END LOOP;
 END
 $$;

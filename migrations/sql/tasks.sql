@@ -2,10 +2,16 @@
 -- those after it only serve queries, and a trigger derives them from the others, whoever writes.
 -- (Generated columns would do the same, but Postgres parses and plans their expressions anew in each
 -- statement: half of what an INSERT costs here.)
+
 -- What two titles have in common when they are the same but for case and runs of spaces.
 CREATE FUNCTION tasktrail.title_key(p_title text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN lower(CASE WHEN strpos(p_title, '  ') = 0 THEN p_title ELSE regexp_replace(p_title, ' +', ' ', 'g') END);
+
+-- A word that stands for the owner in the full-text index: letters and digits only.
+CREATE FUNCTION tasktrail.owner_lexeme(p_user text) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN 'u' || left(encode(sha256(convert_to(p_user, 'UTF8')), 'hex'), 24);
 
 CREATE TABLE tasktrail.tasks (
     user_id      text        NOT NULL,
@@ -40,7 +46,8 @@ BEGIN
     NEW.title_key := tasktrail.title_key(NEW.title);
     NEW.search := setweight(to_tsvector('pg_catalog.simple', NEW.title), 'A')
         || setweight(to_tsvector('pg_catalog.simple', array_to_string(NEW.tags, ' ')), 'B')
-        || setweight(to_tsvector('pg_catalog.simple', coalesce(NEW.description, '')), 'C');
+        || setweight(to_tsvector('pg_catalog.simple', coalesce(NEW.description, '')), 'C')
+        || array_to_tsvector(ARRAY[tasktrail.owner_lexeme(NEW.user_id)]);
     RETURN NEW;
 END
 $$;

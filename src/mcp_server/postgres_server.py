@@ -168,6 +168,8 @@ class Server:
         command = [str(binaries.folder / "postgres"), "-D", str(self.home.data)]
         command += [part for pair in settings.items() for part in ("-c", "=".join(pair))]
         stale = self._recorded_pid()
+        for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):  # of a server that was killed
+            (self.home.sockets / name).unlink(missing_ok=True)
         log = self.home.open(self.home.log.name, os.O_WRONLY | os.O_APPEND)
         try:
             process = subprocess.Popen(

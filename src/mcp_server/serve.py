@@ -168,7 +168,7 @@ class _Server(uvicorn.Server):
 def _shared_metrics() -> Iterator[None]:
     """Let the workers' counters be added up: each writes its own file in a folder of this run."""
     with tempfile.TemporaryDirectory(prefix="tasktrail-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        settings.pass_on("PROMETHEUS_MULTIPROC_DIR", folder)
         yield
 
 

@@ -57,10 +57,17 @@ $(VENV)/.installed-dev: $(VENV)/.created requirements-dev.lock pyproject.toml
 	$(INSTALL_PROJECT)
 	@touch $(VENV)/.installed $@
 
+# Debian splits ensurepip off into python3-venv; without it, a pip that is there can bring another.
 $(VENV)/.created:
-	@test -n "$(PYTHON)" || { echo "Tasktrail needs Python 3.11 or newer. On Debian or Ubuntu: apt install python3 python3-venv" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo "$(PYTHON) cannot make virtual environments: the module ensurepip is missing." >&2; \
+	@test -n "$(PYTHON)" || { echo "Tasktrail needs Python 3.11 or newer." >&2; \
 		echo "On Debian or Ubuntu: apt install python3-venv   (then run make again)" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	@if $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		$(PYTHON) -m venv --clear $(VENV); \
+	elif $(PYTHON) -c 'import pip, venv' 2>/dev/null; then \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --ignore-installed pip; \
+	else \
+		echo "$(PYTHON) cannot make virtual environments: it has neither ensurepip nor pip." >&2; \
+		echo "On Debian or Ubuntu: apt install python3-venv   (then run make again)" >&2; exit 1; \
+	fi
 	@touch $@

@@ -207,9 +207,7 @@ class Chain:
         elif record.body is None or record.salt is None:
             self._find(record, "body", "body and salt are not both there")
         else:
-            if (
-                len(record.salt) != SALT_BYTES
-            ):  # HMAC would not tell it from one with zeros after it
+            if len(record.salt) != SALT_BYTES:  # zeros after a salt do not change an HMAC
                 self._find(record, "salt", f"is not {SALT_BYTES} bytes")
             if not _holds(record.commitment, commit_to, record.body, record.salt):
                 self._find(record, "body", "does not match its commitment")

@@ -5,12 +5,13 @@ else than a model or a program reads: C0 and C1 control characters, bidirectiona
 overrides and isolates (Unicode UAX #9), Unicode tag characters, and lone surrogates. Tab, line
 feed and carriage return are allowed in long text only.
 Nothing is stripped silently but surrounding white space.
+
+``OneLine`` and ``SeveralLines`` go into an ``Annotated[str, ...]``, behind its length.
 """
 
 import re
-from typing import Annotated
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator
 
 _ALWAYS_UNSAFE = (
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
@@ -36,5 +37,5 @@ def safe_text(text: str) -> str:
     return _refuse(_UNSAFE_IN_TEXT, text)
 
 
-Line = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(safe_line)]
-Text = Annotated[str, AfterValidator(safe_text)]
+OneLine = AfterValidator(safe_line)
+SeveralLines = AfterValidator(safe_text)

@@ -124,6 +124,11 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError("\n".join(_problem(item) for item in error.errors())) from None
 
 
+def pass_on(name: str, value: str) -> None:
+    """Set a variable for the processes that this one will start."""
+    os.environ[name] = value
+
+
 def _problem(error: Any) -> str:
     """The setting's name and what is wrong, never its value: it may be a secret."""
     text = str(error["msg"]).removeprefix("Value error, ")

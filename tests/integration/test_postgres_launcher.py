@@ -361,7 +361,7 @@ def test_too_little_room_for_a_database_is_said_before_it_is_filled(
 def test_a_full_disk_is_named_as_the_trouble(home: Path) -> None:
     small = home / "small"
     small.mkdir()
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", small]
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(small)]
     if subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("this container may not mount; the check before initdb is tested above")
     try:

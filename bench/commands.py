@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from events.draft import Draft
 from events.ledger import Json
 from events.task import CompleteTask, CreateTask, UpdateTask
-from projections.current import Found, Wanted
+from projections.current import Wanted
 
 
 @dataclass
@@ -18,7 +18,7 @@ class AddTask:
     def wanted(self) -> Wanted:
         return Wanted()
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         title = self.title
         draft.similar_to.append(title)
         task = draft.change_task(
@@ -48,7 +48,7 @@ class ChangeTask:
     def wanted(self) -> Wanted:
         return Wanted(task_ids=(self.task_id,))
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         change = UpdateTask(changes={"title": self.title}) if self.title else CompleteTask()
         task = draft.change_task(self.task_id, change)
         return {"task_id": task.id, "version": task.version, "position": task.position}

@@ -13,7 +13,9 @@ import re
 
 from pydantic import AfterValidator
 
-_ALWAYS_UNSAFE = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f"
+_ALWAYS_UNSAFE = (
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f"
+)
 _UNSAFE_IN_TEXT = re.compile(f"[{_ALWAYS_UNSAFE}]")
 _UNSAFE_IN_LINE = re.compile(f"[{_ALWAYS_UNSAFE}\t\n\r\u2028\u2029]")
 

@@ -126,7 +126,7 @@ def _event(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Js
     type_ = entry.event.type
     schema_version = catalog.VERSIONS[type_]
     event_id = str(uuid4())
-    salt = os.urandom(16)
+    salt = os.urandom(ledger.SALT_BYTES)
     body = {"data": catalog.encode(entry.event), "reason": reason}
     commitment = ledger.commit_to(body, salt)
     content_hash = ledger.hash_content(

@@ -151,14 +151,18 @@ class Chain:
             at,
         )
         if record.hash != expected:
-            self._find(record, "hash", "does not follow from the event before it and its own columns")
+            self._find(
+                record, "hash", "does not follow from the event before it and its own columns"
+            )
         self._hash = record.hash
         self.position = record.position
         self._recorded_at = at
 
     def _check_order(self, record: Record) -> None:
         if record.position != self.position + 1:
-            self._find(record, "position", f"expected {self.position + 1}: events are missing or added")
+            self._find(
+                record, "position", f"expected {self.position + 1}: events are missing or added"
+            )
         if microseconds(record.recorded_at) < self._recorded_at:
             self._find(record, "recorded_at", "is earlier than the event before it")
         stream = (record.stream_type, record.stream_id)

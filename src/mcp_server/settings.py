@@ -20,12 +20,16 @@ from pydantic import (
     model_validator,
 )
 
+from mcp_server.failure import Failure
+
 SECRET_BYTES = 32
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class SettingsError(Exception):
+class SettingsError(Failure):
     """The environment contradicts itself or the contract; the text says what to change."""
+
+    exit_code = 2
 
 
 def _listed(value: Any) -> Any:

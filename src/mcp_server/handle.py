@@ -7,7 +7,7 @@ A version conflict means that somebody else was quicker: read again and decide a
 """
 
 from hashlib import sha256
-from typing import Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -40,9 +40,15 @@ class Context(NamedTuple):
 class Command(Protocol):
     """What an agent wants changed: a tool's validated arguments."""
 
-    tool: str
-    reason: str | None
-    idempotency_key: str | None
+    tool: ClassVar[str]
+
+    @property
+    def reason(self) -> str | None:
+        """Why the agent wants it."""
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """What makes repeating it harmless."""
 
     def wanted(self) -> Wanted:
         """Return which rows the decision needs."""

@@ -7,7 +7,7 @@ A version conflict means that somebody else was quicker: read again and decide a
 """
 
 from hashlib import sha256
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -40,7 +40,9 @@ class Context(NamedTuple):
 class Command(Protocol):
     """What an agent wants changed: a tool's validated arguments."""
 
-    tool: ClassVar[str]
+    @property
+    def tool(self) -> str:
+        """The name of the tool."""
 
     @property
     def reason(self) -> str | None:

@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from mcp_server.admission import Admission
 from mcp_server.auth import SharedSecret, Verifier
-from mcp_server.guard import IDENTITY, MAX_BODY, Guard
+from mcp_server.body import MAX_BODY
+from mcp_server.guard import IDENTITY, Guard
 from mcp_server.jwks import KeysUnavailable
 from mcp_server.limiter import Limiter
 from mcp_server.resource import Resource

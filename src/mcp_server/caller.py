@@ -1,4 +1,4 @@
-"""Who calls, and because of what: from the verified token and from what the application sends along.
+"""Who calls, and because of what: from the verified token and what the application sends along.
 
 Provenance comes in request headers or in the request's ``_meta``, never from the model.
 """
@@ -10,26 +10,21 @@ from typing import Any, Literal
 
 from mcp.server.context import ServerRequestContext
 
-from events.errors import Refused
 from mcp_server.guard import IDENTITY
-from mcp_server.identity import SCOPES, Identity
 from mcp_server.handle import Context
-
+from mcp_server.identity import SCOPES, Identity
 
 current: ContextVar[tuple[Context, frozenset[str]]] = ContextVar("caller")
 """The caller of the request under way, and the scopes that the token grants."""
 
 _CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\U0001ffff]|[\u202a-\u202e\u2066-\u2069]")
+_NO_ID = -1
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\U0001ffff]|[\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
 def of(request: ServerRequestContext[Any, Any], principal: str) -> tuple[Context, frozenset[str]]:
-    """Return who makes ``request``: the token's subject, or ``principal`` where there is no HTTP.
-
-    Raises:
-        Refused: ``invalid_argument``, for an id of a causing message or conversation that is none.
-    """
+    """Return who makes ``request``: the token's subject; without HTTP, ``principal``."""
     http = request.request
     headers: Mapping[str, str] = http.headers if http is not None else {}
     meta: Mapping[str, Any] = request.meta or {}
@@ -73,6 +68,7 @@ def _claim(value: Any, most: int) -> str | None:
 
 
 def _cause(kind: Literal["conversation", "message"], meta: Any, headers: Any) -> int | None:
+    """Return the id that the application sent; -1, which nothing has, if it is no id at all."""
     value = meta.get(f"tasktrail/{kind}_id")
     if value is None:
         value = headers.get(f"tasktrail-{kind}-id")
@@ -80,13 +76,8 @@ def _cause(kind: Literal["conversation", "message"], meta: Any, headers: Any) ->
         return None
     text = str(value)
     if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= 16):
-        raise Refused(
-            "invalid_argument",
-            f"tasktrail/{kind}_id (or the header Tasktrail-{kind.capitalize()}-Id) is no id.",
-            f"Send the id of the {kind} that caused the call, as add_message returned it.",
-            {"argument": f"tasktrail/{kind}_id"},
-        )
-    return int(text)
+        return _NO_ID
+    return int(text) or _NO_ID
 
 
 def _trace_id(traceparent: Any) -> str | None:

@@ -17,7 +17,7 @@ from pydantic import (
 
 from events.errors import Refused
 from events.ledger import Json
-from events.text import Line
+from events.text import OneLine
 
 LARGEST = 2**53 - 1
 
@@ -57,8 +57,10 @@ Moment = Annotated[
     WithJsonSchema(_INTEGER_OR_STRING),
 ]
 Version = Annotated[int, Field(ge=1, le=LARGEST)]
-Reason = Annotated[Line, StringConstraints(max_length=200)]
-IdempotencyKey = Annotated[Line, StringConstraints(min_length=1, max_length=128)]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), OneLine]
+IdempotencyKey = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128), OneLine
+]
 Cursor = Annotated[str, StringConstraints(max_length=500)]
 
 
@@ -107,6 +109,4 @@ def unpack(cursor: str | None, kind: str, types: tuple[type, ...]) -> tuple[Any,
 
 def invalid(argument: str, problem: str, hint: str = "") -> Refused:
     """Return the refusal of an argument, by its name."""
-    return Refused(
-        "invalid_argument", f"{argument} {problem}.", hint, {"argument": argument}
-    )
+    return Refused("invalid_argument", f"{argument} {problem}.", hint, {"argument": argument})

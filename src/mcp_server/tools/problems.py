@@ -10,7 +10,7 @@ from mcp_server.tools.catalogue import Tool
 
 def as_refusal(tool: Tool, error: ValidationError) -> Refused:
     """Return the first problem as a refusal that names the argument."""
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    problem = error.errors(include_url=False, include_input=False)[0]
     path = [part for part in problem["loc"] if isinstance(part, int) or _is_name(tool, part)]
     if not path and problem["type"] in tool.arguments.model_fields:
         path = [problem["type"]]
@@ -21,7 +21,7 @@ def as_refusal(tool: Tool, error: ValidationError) -> Refused:
         known = ", ".join(tool.arguments.model_fields)
         return _invalid("invalid_argument", argument, message, f"It takes: {known}.")
     code = _code(argument, problem["type"], error)
-    message = f"{argument}: {_words(problem['msg'])}."
+    message = f"{argument}: {_words(problem)}."
     return _invalid(code, argument, message, "Correct it and call again; nothing was done.")
 
 
@@ -44,9 +44,9 @@ def _code(argument: str, type_: str, error: ValidationError) -> Code:
     return "invalid_argument"
 
 
-def _words(text: str) -> str:
-    text = text.removeprefix("Value error, ").rstrip(".")
-    return text[:1].lower() + text[1:]
+def _words(problem: Any) -> str:
+    text = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+    return text.removeprefix("String ").removeprefix("Input ").replace("should", "must")
 
 
 def _invalid(code: Code, argument: str, message: str, hint: str) -> Refused:

@@ -17,6 +17,7 @@ from mcp_server.postgres import PostgresUnavailable
 from mcp_server.rebuild_command import AlreadyRunning, rebuild_projections
 from mcp_server.seed_command import UsersExist, seed
 from mcp_server.settings import SettingsError
+from projections.spans import NoSuchUser
 
 app = typer.Typer(
     name="tasktrail",
@@ -49,9 +50,14 @@ def _run(command: Callable[[], None]) -> None:
     except Refused as refusal:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
     except NeedsAdministrator as error:
-        _fail(3, f"{error}\nLet an administrator of the database run this, then try again:\n{error.sql}")
+        _fail(
+            3,
+            f"{error}\nLet an administrator of the database run this, then try again:\n{error.sql}",
+        )
     except UsersExist as error:
         _fail(1, str(error))
+    except NoSuchUser as error:
+        _fail(2, str(error))
     except (PostgresUnavailable, AlreadyRunning) as error:
         _fail(3, str(error))
     except psycopg.OperationalError as error:

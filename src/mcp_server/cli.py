@@ -12,6 +12,7 @@ import psycopg
 import typer
 
 from events.errors import Refused
+from mcp_server import export_command, report_command
 from mcp_server.migrate import NeedsAdministrator
 from mcp_server.postgres import PostgresUnavailable
 from mcp_server.settings import SettingsError
@@ -22,6 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("export")(export_command.export)
+app.command("report")(report_command.report)
 
 
 def main() -> None:

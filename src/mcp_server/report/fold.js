@@ -150,6 +150,9 @@ class History {
 
 const quoted = (text) => (typeof text === "string" && text !== "" ? ` “${text}”` : "");
 
+const ROLES = { user: "User", assistant: "Assistant", system: "System", tool: "Tool" };
+const listed = (names) => names.join(", ").replace(/, ([^,]*)$/, " and $1");
+
 /** What happened, in one line. `state` is that after the event. */
 function sentence(event, state, changes) {
   const task = () => `task ${event.stream_id}${quoted(state.tasks.get(event.stream_id)?.title)}`;
@@ -160,7 +163,7 @@ function sentence(event, state, changes) {
   };
   switch (event.type) {
     case "TaskCreated": return `Added ${task()}`;
-    case "TaskUpdated": return `Changed ${changes.map(([name]) => name).join(", ") || "fields"} of ${task()}`;
+    case "TaskUpdated": return `Changed ${listed(changes.map(([name]) => name)) || "fields"} of ${task()}`;
     case "TaskCompleted": return `Completed ${task()}`;
     case "TaskReopened": return `Reopened ${task()}`;
     case "TaskDeleted": return `Deleted ${task()}`;
@@ -168,7 +171,7 @@ function sentence(event, state, changes) {
     case "ConversationCreated": return `Began ${talk()}`;
     case "ConversationDeleted": return `Deleted ${talk()}`;
     case "ConversationRestored": return `Restored ${talk()}`;
-    case "MessageAdded": return `${event.body?.data?.role ?? "Somebody"} wrote ${message()}`;
+    case "MessageAdded": return `${ROLES[event.body?.data?.role] ?? "Somebody"} wrote ${message()}`;
     case "MessageEdited": return `Edited ${message()}`;
     case "MessageDeleted": return `Deleted ${message()}`;
     case "MessageRestored": return `Restored ${message()}`;

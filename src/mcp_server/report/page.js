@@ -85,7 +85,6 @@ function broken(findings) {
   document.title = `Tampered: ${document.title}`;
   const list = $("findings");
   list.hidden = false;
-  $("proof").open = true;
   for (const [at, name, text] of findings.slice(0, 100)) {
     const go = indexOf.has(at) ? button(`Position ${at}`, () => goTo(at)) : `Position ${at}`;
     list.append(make("li", {}, go, ` ${name} ${text}`));
@@ -283,7 +282,7 @@ function changesOf(index) {
 }
 
 function change([name, before, after]) {
-  const fresh = empty(before);
+  const fresh = before === undefined || before === null;
   return make("div", { class: "change" },
     make("h4", {}, name.replace("_", " ")),
     fresh ? null : make("del", { "aria-label": "before" }, value(before)),
@@ -484,7 +483,8 @@ function begin() {
   document.title = `Ledger of ${about.user}`;
   $("user").textContent = about.user;
   const [first, last] = [events[0]?.recorded_at, events.at(-1)?.recorded_at];
-  $("extent").textContent = `${shortDay(first)} to ${shortDay(last)}. Report made ${moment(about.created_at)}.`;
+  const days = [...new Set([shortDay(first), shortDay(last)])].join(" to ");
+  $("extent").textContent = `${days}. Report made ${moment(about.created_at)}.`;
   options("by-type", "All types", events.map((event) => event.type));
   options("by-client", "All clients", events.map((event) => clientOf(event.actor)));
   options("by-tool", "All tools", events.map((event) => event.actor?.tool));

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -35,6 +36,11 @@ LOGINS = {
 }
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 CONTAINER_IMAGE = "postgres:18"
+
+# No deadlines: the machine may be busy. `pytest --hypothesis-profile thorough` takes its time.
+settings.register_profile("quick", deadline=None)
+settings.register_profile("thorough", deadline=None, max_examples=3000)
+settings.load_profile("quick")
 
 
 def docker_answers() -> bool:

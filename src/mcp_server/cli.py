@@ -12,10 +12,16 @@ import psycopg
 import typer
 
 from events.errors import Refused
-from mcp_server import export_command, report_command
+from mcp_server.export_command import export
 from mcp_server.migrate import NeedsAdministrator
 from mcp_server.postgres import PostgresUnavailable
+from mcp_server.rebuild_command import AlreadyRunning, rebuild_projections
+from mcp_server.seed_command import UsersExist, seed
+from mcp_server.report_command import report
+from mcp_server.selfcheck import Unsafe
+from mcp_server.serve import serve
 from mcp_server.settings import SettingsError
+from mcp_server.token_command import token
 
 app = typer.Typer(
     name="tasktrail",
@@ -23,13 +29,25 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("export")(export_command.export)
-app.command("report")(report_command.report)
+app.command("serve")(serve)
+app.command("token")(token)
+app.command("rebuild-projections")(rebuild_projections)
+app.command("seed")(seed)
+app.command("export")(export)
+app.command("report")(report)
+
+_rebuild = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+_rebuild.command()(rebuild_projections)
 
 
 def main() -> None:
     """Run ``tasktrail``."""
     _run(app)
+
+
+def rebuild_main() -> None:
+    """Run ``rebuild-projections``."""
+    _run(_rebuild)
 
 
 def _run(command: Callable[[], None]) -> None:
@@ -41,7 +59,9 @@ def _run(command: Callable[[], None]) -> None:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
     except NeedsAdministrator as error:
         _fail(3, f"{error}\nLet an administrator of the database run this, then try again:\n{error.sql}")
-    except PostgresUnavailable as error:
+    except UsersExist as error:
+        _fail(1, str(error))
+    except (PostgresUnavailable, Unsafe, AlreadyRunning) as error:
         _fail(3, str(error))
     except psycopg.OperationalError as error:
         _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")

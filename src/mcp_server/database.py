@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+import orjson
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from events.errors import Refused
@@ -101,6 +103,7 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
 
     Such a pooler shows: the process id it told at the start is not that of the server's process.
     """
+    set_json_loads(orjson.loads, connection)
     cursor = await connection.execute("SELECT pg_backend_pid()", prepare=False)
     row = await cursor.fetchone()
     if row is not None and row[0] != connection.info.backend_pid:

@@ -11,13 +11,12 @@ from typing import Annotated, BinaryIO
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from events.ledger import Json
 from mcp_server import settings, target
 from mcp_server.bundle_writer import write_bundle
 from mcp_server.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
+from mcp_server.progress import WorkProgress
 from mcp_server.snapshot import NoLedger, Snapshot, snapshot
 
 Tell = Callable[[int], None]
@@ -79,8 +78,8 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 async def _export(conninfo: str, user: str, format_: Format, file: BinaryIO) -> Json:
     """Write the ledger and return a summary of it."""
     async with snapshot(conninfo, user) as ledger:
-        with progress("Exporting", ledger.head.position) as tell:
-            await _write(ledger, format_, file, tell)
+        with WorkProgress("exporting", ledger.head.position) as progress:
+            await _write(ledger, format_, file, progress.advance)
         return {
             "user": user,
             "format": format_.value,
@@ -103,25 +102,7 @@ async def _write(ledger: Snapshot, format_: Format, file: BinaryIO, tell: Tell) 
         else:
             events = (to_cloud_event(ledger.user_id, record) for record in page)
             file.write(b"".join(orjson.dumps(event) + b"\n" for event in events))
-        tell(page[-1].position)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Tell]:
-    """Show a bar on standard error while it lasts, if that is a terminal and it is worth while."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal or total < 10_000,
-    )
-    with bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        tell(len(page))
 
 
 def _show(summary: Json, as_json: bool) -> None:

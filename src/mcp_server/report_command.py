@@ -6,6 +6,7 @@ JSON that cannot end a script element, and shown as text only.
 """
 
 import asyncio
+import re
 import sys
 from base64 import b64encode
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ import typer
 from events.ledger import Head, Json
 from mcp_server import settings, target
 from mcp_server.event_line import to_line, to_time
-from mcp_server.export_command import no_ledger, progress, replaced
+from mcp_server.export_command import no_ledger, replaced
+from mcp_server.progress import WorkProgress
 from mcp_server.snapshot import NoLedger, snapshot
 
 MANY = 50_000
@@ -42,7 +44,7 @@ def report(
             no_ledger(user)
     summary = {"user": user, "events": head.position, "head_hash": head.hash.hex()}
     if json:
-        print(orjson.dumps({**summary, "file": str(output)}).decode())  # noqa: T201 - the command line
+        print(orjson.dumps({**summary, "file": str(output)}).decode())  # noqa: T201 - a command
         return
     print(f"{head.position} events of {user!r} -> {output}")  # noqa: T201
     print(f"open it in a browser: {output.resolve().as_uri()}")  # noqa: T201
@@ -51,14 +53,16 @@ def report(
 async def _report(conninfo: str, user: str, file: BinaryIO) -> Head:
     async with snapshot(conninfo, user) as ledger:
         if ledger.head.position > MANY:
-            note = f"tasktrail: {ledger.head.position} events make a page that browsers open slowly."
+            note = (
+                f"tasktrail: {ledger.head.position} events make a page that browsers open slowly."
+            )
             print(note, file=sys.stderr)  # noqa: T201 - this is the command line
         before, after = frame(user, ledger.head, datetime.now(UTC))
         file.write(before)
-        with progress("Writing the report", ledger.head.position) as tell:
+        with WorkProgress("writing", ledger.head.position) as progress:
             async for page in ledger.pages():
                 file.write(b"".join(embedded(to_line(user, record)) + b"\n" for record in page))
-                tell(page[-1].position)
+                progress.advance(len(page))
         file.write(after)
         return ledger.head
 
@@ -79,16 +83,13 @@ def frame(user_id: str, head: Head, created_at: datetime) -> tuple[bytes, bytes]
         b"{{about}}": embedded(orjson.dumps(about)),
         b"{{script}}": script,
     }
-    # One after the other, each in what is still template: no part is searched for another's mark.
-    done, rest = b"", (_FOLDER / "page.html").read_bytes()
-    before = after = b""
-    for mark in (b"{{policy}}", b"{{style}}", b"{{about}}", b"{{events}}", b"{{script}}"):
-        piece, rest = rest.split(mark, 1)
-        done += piece + parts.get(mark, b"")
-        if mark == b"{{events}}":
-            before, done = done, b""
-    after = done + rest
-    return before, after
+    before, after = (_FOLDER / "page.html").read_bytes().split(b"{{events}}")
+    return _filled(before, parts), _filled(after, parts)
+
+
+def _filled(template: bytes, parts: dict[bytes, bytes]) -> bytes:
+    """Put the parts in, in one pass: no part is searched for another's mark."""
+    return re.sub(b"|".join(map(re.escape, parts)), lambda mark: parts[mark[0]], template)
 
 
 def embedded(json: bytes) -> bytes:

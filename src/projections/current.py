@@ -108,7 +108,9 @@ async def read(connection: AsyncConnection[Any], user_id: str, wanted: Wanted) -
     if parts:
         parameters = {
             "user_id": user_id,
-            **{name: list(v) if isinstance(v, tuple) else v for name, v in wanted._asdict().items()},
+            **{
+                name: list(v) if isinstance(v, tuple) else v for name, v in wanted._asdict().items()
+            },
             "external_conversation": wanted.external and wanted.external[0],
             "external_id": wanted.external and wanted.external[1],
         }

@@ -1,4 +1,4 @@
-"""The shortest way to a history in a real database: one command that appends what a test decides."""
+"""The shortest way to a history in a real database: a command that appends what a test decides."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

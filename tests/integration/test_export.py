@@ -8,8 +8,7 @@ from urllib.parse import unquote
 
 import orjson
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from events.conversation import AddMessage, CreateConversation
 from events.task import Changes, CompleteTask, CreateTask, UpdateTask
@@ -76,7 +75,7 @@ def test_csv_holds_no_formula(database: Database, ada: str) -> None:
 
 def test_cloud_events_have_the_required_attributes(database: Database, ada: str) -> None:
     result = run(database, "app", ada, "-o", "-", "--format", "cloudevents")
-    events = [orjson.loads(line) for line in result.stdout.splitlines()]
+    events = [orjson.loads(line) for line in result.stdout.rstrip("\n").split("\n")]
     assert [event["sequence"] for event in events] == ["1", "2", "3", "4", "5", "6"]
     for event in events:
         assert event["specversion"] == "1.0"

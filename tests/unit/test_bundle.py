@@ -25,9 +25,7 @@ Lines = list[dict[str, Any]]
 def bundle_of(ledger: Ledger, head: Head | None = None) -> bytes:
     file = io.BytesIO()
     pages = ledger.pages()
-    asyncio.run(
-        write_bundle(file, ledger.user_id, head or ledger.head, pages, NOW, lambda _: None)
-    )
+    asyncio.run(write_bundle(file, ledger.user_id, head or ledger.head, pages, NOW, lambda _: None))
     return file.getvalue()
 
 

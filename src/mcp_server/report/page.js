@@ -20,6 +20,7 @@ const button = (text, act, kind = "link") => {
 const words = (text) => make("span", { class: "words", dir: "auto" }, text);
 
 const number = (value) => value.toLocaleString("en-GB");
+const counted = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
 const inUtc = (options) => {
   const format = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...options });
   return (time) => {
@@ -59,7 +60,7 @@ function announce(state, heading, text) {
 async function verify() {
   $("head-position").textContent = number(about.head.position);
   $("head-hash").textContent = about.head.hash;
-  announce("checking", "Checking the chain", `${number(events.length)} events, in your own browser.`);
+  announce("checking", "Checking the chain", `${counted(events.length, "event")}, in your own browser.`);
   if (!globalThis.crypto?.subtle) {
     announce("unknown", "Not checked", "This browser offers no WebCrypto here. Open the page as a file, or over https.");
     return;
@@ -74,7 +75,7 @@ async function verify() {
 function intact() {
   const erasures = events.filter((event) => event.type === "LedgerErased").length;
   const erased = erasures ? ` Words were erased ${erasures === 1 ? "once" : `${erasures} times`}, as recorded.` : "";
-  const all = `All ${number(events.length)} events follow from one another: nothing was changed, left out or added.`;
+  const all = `All ${counted(events.length, "event")} follow from one another: nothing was changed, left out or added.`;
   announce("intact", "The chain is intact", all + erased);
 }
 
@@ -84,7 +85,7 @@ function broken(findings) {
   announce("broken", `Tampered: first fault at position ${position}`, `${field} ${what}.${more}`);
   document.title = `Tampered: ${document.title}`;
   const list = $("findings");
-  list.hidden = false;
+  list.hidden = findings.length === 1;
   for (const [at, name, text] of findings.slice(0, 100)) {
     const go = indexOf.has(at) ? button(`Position ${at}`, () => goTo(at)) : `Position ${at}`;
     list.append(make("li", {}, go, ` ${name} ${text}`));
@@ -188,8 +189,8 @@ function filter() {
   $("only").hidden = !only;
   $("only").textContent = only ? `Only ${only.replace("/", " ")}  ×` : "";
   $("only").setAttribute("aria-label", only ? `Stop showing only ${only.replace("/", " ")}` : "");
-  const all = number(events.length);
-  $("count").textContent = filtered ? `${number(shown.length)} of ${all} events` : `${all} events`;
+  const all = counted(events.length, "event");
+  $("count").textContent = filtered ? `${number(shown.length)} of ${all}` : all;
   step(0);
 }
 
@@ -415,7 +416,7 @@ function conversations(state, event) {
     messages.get(message.conversation).push([id, message]);
   }
   const count = talks.reduce((sum, [id]) => sum + (messages.get(id)?.length ?? 0), 0);
-  $("state-count").textContent = `${number(talks.length)} conversations, ${number(count)} messages`;
+  $("state-count").textContent = `${counted(talks.length, "conversation")}, ${counted(count, "message")}`;
   stateRows = [];
   const add = (row, touched) => stateRows.push(Object.assign(row, { touched }));
   for (const [id, talk] of talks) {

@@ -1,0 +1,89 @@
+"""Random histories, lived through the public write path's own commit."""
+
+from typing import Any
+
+import psycopg
+
+from events import store
+from events.conversation import AddMessage, CreateConversation, DeleteConversation, EditMessage
+from events.draft import Draft
+from events.task import CompleteTask, CreateTask, DeleteTask, UpdateTask
+from projections import current
+from projections.current import Wanted
+
+NOBODY = dict.fromkeys(
+    (
+        "client_id",
+        "client_name",
+        "client_version",
+        "tool",
+        "transport",
+        "conversation_id",
+        "message_id",
+        "trace_id",
+    )
+)
+
+
+class User:
+    """One user who changes things through ``commit``, as the server does."""
+
+    def __init__(self, connection: store.Connection, user_id: str) -> None:
+        self.connection = connection
+        self.user_id = user_id
+
+    async def add_task(self, title: str = "Buy milk", **fields: Any) -> int:
+        draft = Draft()
+        draft.change_task(None, CreateTask(title=title, **fields))
+        return (await self._commit(draft)).base + 1
+
+    async def change_task(self, id_: int, command: Any) -> None:
+        found = await current.read(self.connection, self.user_id, Wanted(task_ids=(id_,)))
+        draft = Draft(found.tasks)
+        draft.change_task(id_, command)
+        await self._commit(draft)
+
+    async def complete_task(self, id_: int) -> None:
+        await self.change_task(id_, CompleteTask())
+
+    async def update_task(self, id_: int, **changes: Any) -> None:
+        await self.change_task(id_, UpdateTask(changes=changes))  # type: ignore[arg-type] # a part
+
+    async def delete_task(self, id_: int) -> None:
+        await self.change_task(id_, DeleteTask())
+
+    async def create_conversation(self, title: str | None = None) -> int:
+        draft = Draft()
+        draft.change_conversation(None, CreateConversation(title=title))
+        return (await self._commit(draft)).base + 1
+
+    async def add_message(self, conversation_id: int, content: str = "Hello", **more: Any) -> int:
+        wanted = Wanted(conversation_ids=(conversation_id,))
+        found = await current.read(self.connection, self.user_id, wanted)
+        draft = Draft(None, found.conversations)
+        draft.change_conversation(conversation_id, AddMessage(role="user", content=content, **more))
+        return (await self._commit(draft)).base + 1
+
+    async def change_message(self, id_: int, command: Any) -> None:
+        found = await current.read(self.connection, self.user_id, Wanted(message_ids=(id_,)))
+        draft = Draft(None, found.conversations, found.messages)
+        draft.change_message(id_, command)
+        await self._commit(draft)
+
+    async def edit_message(self, id_: int, content: str) -> None:
+        await self.change_message(id_, EditMessage(content=content))
+
+    async def delete_conversation(self, id_: int) -> None:
+        found = await current.read(self.connection, self.user_id, Wanted(conversation_ids=(id_,)))
+        draft = Draft(None, found.conversations)
+        draft.change_conversation(id_, DeleteConversation())
+        await self._commit(draft)
+
+    async def _commit(self, draft: Draft) -> store.Outcome:
+        outcome = await store.commit(self.connection, self.user_id, draft, NOBODY)
+        assert outcome.status == "committed"
+        return outcome
+
+
+async def connect(conninfo: str) -> store.Connection:
+    return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)

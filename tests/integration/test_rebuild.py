@@ -1,0 +1,213 @@
+"""Rebuilding the read tables: what is wrong is found and put right, online."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import Connection
+
+from projections.mend import mend
+from projections.rebuild import Totals, rebuild
+from projections.scan import Difference, scan
+from projections.spans import Span, of_all, of_user
+from tests.conftest import Database
+from tests.integration.history import User, connect
+
+
+@pytest.fixture
+def operator(database: Database) -> Iterator[Connection[Any]]:
+    with psycopg.connect(database.operator, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def admin(database: Database) -> Iterator[Connection[Any]]:
+    """A superuser: the one who doctors rows behind the ledger's back."""
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def ann(database: Database) -> AsyncIterator[User]:
+    async with await connect(database.app) as connection:
+        yield User(connection, "ann")
+
+
+@pytest.fixture
+async def bob(database: Database) -> AsyncIterator[User]:
+    async with await connect(database.app) as connection:
+        yield User(connection, "bob")
+
+
+def check(operator: Connection[Any], user: str | None = None) -> list[str]:
+    """Return the differences as lines."""
+    return run(operator, fix=False, user=user)[0]
+
+
+def run(
+    operator: Connection[Any], fix: bool = True, user: str | None = None
+) -> tuple[list[str], Totals]:
+    lines: list[str] = []
+    totals = [Totals()]
+
+    def found(differences: list[Difference]) -> None:
+        lines.extend(
+            f"{d.user_id} {d.table} {d.id} {d.kind}" + (f" {d.field}" if d.field else "")
+            for d in differences
+        )
+
+    spans = of_all(operator) if user is None else of_user(user, 1000)
+    rebuild(operator, spans, fix, found, totals.append)
+    return sorted(lines), totals[-1]
+
+
+async def lived(user: User) -> None:
+    """A little of everything: tasks 1, 2 and 3, conversation 4 with messages 5 and 6."""
+    await user.add_task("Buy milk", tags=["home"], due="2026-12-01")
+    await user.add_task("Call Ann", priority="high")
+    await user.add_task("Sell the boat")
+    conversation = await user.create_conversation("Plans")
+    message = await user.add_message(conversation, "Hello", metadata='{"x":1.5}')
+    await user.add_message(conversation, "Bye")
+    await user.complete_task(1)
+    await user.update_task(2, title="Call Anna", due="2026-12-01T09:00:00Z")
+    await user.delete_task(3)
+    await user.edit_message(message, "Hi")
+
+
+async def test_what_the_live_path_wrote_is_what_the_ledger_folds_to(
+    operator: Connection[Any], ann: User, bob: User
+) -> None:
+    await lived(ann)
+    await lived(bob)
+    await bob.delete_conversation(4)
+    lines, totals = run(operator)
+    assert lines == []
+    assert totals == Totals(users=2, events=21, rows=12, mended=0)
+
+
+async def test_each_kind_of_difference_is_named_and_put_right(
+    operator: Connection[Any], admin: Connection[Any], ann: User
+) -> None:
+    await lived(ann)
+    admin.execute("UPDATE tasktrail.tasks SET title = 'x', version = 9 WHERE id = 1")
+    admin.execute("DELETE FROM tasktrail.tasks WHERE id = 2")
+    admin.execute("UPDATE tasktrail.conversations SET message_count = 7")
+    admin.execute(
+        """
+        INSERT INTO tasktrail.messages
+        SELECT 'zoe', 99, 4, role, content, metadata, NULL, false, created_at, NULL, 1, 99
+        FROM tasktrail.messages WHERE id = 5
+        """
+    )
+    expected = [
+        "ann conversations 4 different message_count",
+        "ann tasks 1 different title",
+        "ann tasks 1 different version",
+        "ann tasks 2 missing",
+        "zoe messages 99 extra",
+    ]
+    assert check(operator) == expected
+    lines, totals = run(operator)
+    assert (lines, totals.mended) == (expected, 4)
+    assert check(operator) == []
+
+
+async def test_one_user_is_rebuilt_and_nobody_else(
+    operator: Connection[Any], admin: Connection[Any], ann: User, bob: User
+) -> None:
+    await lived(ann)
+    await lived(bob)
+    admin.execute("UPDATE tasktrail.tasks SET title = 'x'")
+    run(operator, user="ann")
+    assert check(operator, "ann") == []
+    assert {line.split()[0] for line in check(operator)} == {"bob"}
+
+
+async def test_dropped_rows_all_come_back(
+    operator: Connection[Any], admin: Connection[Any], ann: User, bob: User
+) -> None:
+    await lived(ann)
+    await lived(bob)
+    tasks = "SELECT t::text FROM tasktrail.tasks t ORDER BY t.user_id, t.id"
+    before = admin.execute(tasks).fetchall()
+    operator.execute("TRUNCATE tasktrail.tasks, tasktrail.conversations, tasktrail.messages")
+    assert run(operator)[1].mended == 12
+    assert admin.execute(tasks).fetchall() == before
+    assert check(operator) == []
+
+
+EVERYTHING = Span(0)
+
+
+async def test_what_is_appended_between_scan_and_lock_is_not_lost(
+    operator: Connection[Any],
+    admin: Connection[Any],
+    ann: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The classic race; the second half shows what happens without the protection."""
+    await lived(ann)
+
+    async def race() -> list[str]:
+        admin.execute("UPDATE tasktrail.tasks SET title = 'x' WHERE id = 2")
+        drifts = scan(operator, EVERYTHING).drifts
+        await ann.update_task(2, due=None, description=str(await ann.add_task()))
+        mend(operator, drifts)
+        return check(operator)
+
+    assert await race() == []
+    monkeypatch.setattr("projections.mend._catch_up", lambda *_: None)
+    assert "ann tasks 2 different description" in await race()
+
+
+async def test_an_append_waits_until_the_rows_of_its_user_are_right(
+    database: Database, operator: Connection[Any], ann: User
+) -> None:
+    """Without the lock an append between catching up and committing would be lost."""
+    await lived(ann)
+    async with await connect(database.app) as impatient:
+        await impatient.execute("SET lock_timeout = '50ms'")
+        with operator.transaction():
+            operator.execute("SELECT tasktrail.lock_ledger('ann')")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                await User(impatient, "ann").add_task()
+            await User(impatient, "bob").add_task()
+
+
+async def test_a_ledger_that_cannot_be_read_leaves_the_rows_as_they_are(
+    operator: Connection[Any], admin: Connection[Any], ann: User, bob: User
+) -> None:
+    await lived(ann)
+    await lived(bob)
+    admin.execute("ALTER TABLE tasktrail.events DISABLE TRIGGER append_only")
+    admin.execute("UPDATE tasktrail.tasks SET title = 'x'")
+    admin.execute(
+        "UPDATE tasktrail.events SET type = 'TaskEaten' WHERE position = 2 AND user_id = 'ann'"
+    )
+    lines, totals = run(operator)
+    assert [line for line in lines if line.startswith("ann")] == ["ann events 2 unreadable"]
+    assert totals.mended == 3
+    assert check(operator) == ["ann events 2 unreadable"]
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        pytest.param("DELETE FROM tasktrail.events WHERE position = 2", id="a hole"),
+        pytest.param("DELETE FROM tasktrail.events WHERE position = 10", id="a cut tail"),
+        pytest.param("UPDATE tasktrail.events SET body = NULL WHERE position = 1", id="no body"),
+        pytest.param("UPDATE tasktrail.events SET body = '{}' WHERE position = 1", id="no data"),
+        pytest.param("UPDATE tasktrail.events SET body = '[7]' WHERE position = 1", id="a list"),
+    ],
+)
+async def test_a_ledger_that_cannot_be_believed_takes_no_rows_away(
+    operator: Connection[Any], admin: Connection[Any], ann: User, forgery: str
+) -> None:
+    await lived(ann)
+    admin.execute("ALTER TABLE tasktrail.events DISABLE TRIGGER append_only")
+    admin.execute(forgery)
+    lines, totals = run(operator)
+    assert [line.split()[1:4:2] for line in lines] == [["events", "unreadable"]]
+    assert totals.mended == 0

@@ -1,7 +1,7 @@
-"""What happened, told: history with before and after, and how to undo it. Pure functions over events.
+"""What happened, told: history with before and after, and how to undo it. Pure.
 
-A story is told by folding: whoever knows the state before an event and after it knows what the event
-changed. So a narrator is fed whole streams, oldest event first.
+A story is told by folding: whoever knows the state before an event and after it knows what the
+event changed. So a narrator is fed whole streams, oldest event first.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,8 +60,8 @@ class Entry(NamedTuple):
     """One event, told.
 
     ``what`` is one line. ``changes`` is {field: (before, after)} of the one thing it is about:
-    ``subject``, ("task" | "conversation" | "message", id). ``client`` is the verified id or, without
-    one, the claimed name. An erased event has no changes.
+    ``subject``, ("task" | "conversation" | "message", id). ``client`` is the verified id or,
+    without one, the claimed name. An erased event has no changes.
     """
 
     position: int
@@ -144,7 +144,11 @@ class Narrator:
         if message_id is None:
             changes = _differences(before, after, ("title", "deleted"))
             title = f" “{after.title}”" if after.title else ""
-            return ("conversation", id_), f"{_VERBS[type(event)]} conversation {id_}{title}", changes
+            return (
+                ("conversation", id_),
+                f"{_VERBS[type(event)]} conversation {id_}{title}",
+                changes,
+            )
         old = self.messages.get(message_id, NO_MESSAGE)
         new = conversations.evolve_message(old, event, stamp, id_)
         self.messages[message_id] = new
@@ -269,7 +273,9 @@ def _conflicts(
     ]
 
 
-def _inverse(entry: Entry) -> TaskCommand | ConversationCommand | MessageCommand:
+def _inverse(  # noqa: C901 - a table of all events
+    entry: Entry,
+) -> TaskCommand | ConversationCommand | MessageCommand:
     """Return the command that undoes one event."""
     position = entry.position
     match entry.event:

@@ -24,11 +24,15 @@ def _not_blank(content: str) -> str:
     return content
 
 
-ConversationTitle = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), OneLine]
+ConversationTitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=200), OneLine
+]
 Content = Annotated[
     str, StringConstraints(max_length=16_000), SeveralLines, AfterValidator(_not_blank)
 ]
-ExternalId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128), OneLine]
+ExternalId = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128), OneLine
+]
 
 
 class _Frozen(BaseModel):
@@ -161,9 +165,7 @@ NO_CONVERSATION = Conversation()
 NO_MESSAGE = Message()
 
 
-def evolve(
-    conversation: Conversation, event: ConversationEvent, stamp: Stamp
-) -> Conversation:
+def evolve(conversation: Conversation, event: ConversationEvent, stamp: Stamp) -> Conversation:
     """Apply one event to the conversation's row."""
     position, version, at = stamp
     seen = conversation._replace(updated_at=at, version=version, position=position)

@@ -41,7 +41,9 @@ def _unique(tags: list[str]) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), OneLine]
+Title = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), OneLine
+]
 Description = Annotated[str, StringConstraints(max_length=4000), SeveralLines]
 Due = Annotated[str, StringConstraints(max_length=40), AfterValidator(_normal_due)]
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), OneLine]

@@ -1,4 +1,4 @@
-"""Who calls, and because of what: from the verified token and from what the application sends along.
+"""Who calls, and because of what: from the verified token and what the application sends along.
 
 Provenance comes in request headers or in the request's ``_meta``, never from the model.
 """
@@ -24,7 +24,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\U0001ffff]|[\ud800-\udfff\u202a-\u2
 
 
 def of(request: ServerRequestContext[Any, Any], principal: str) -> tuple[Context, frozenset[str]]:
-    """Return who makes ``request``: the token's subject, or ``principal`` where there is no HTTP."""
+    """Return who makes ``request``: the token's subject; without HTTP, ``principal``."""
     http = request.request
     headers: Mapping[str, str] = http.headers if http is not None else {}
     meta: Mapping[str, Any] = request.meta or {}

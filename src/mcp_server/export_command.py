@@ -17,7 +17,7 @@ from mcp_server import settings, target
 from mcp_server.bundle_writer import write_bundle
 from mcp_server.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
 from mcp_server.progress import WorkProgress
-from mcp_server.snapshot import NoLedger, Snapshot, snapshot
+from mcp_server.snapshot import Snapshot, snapshot
 
 Tell = Callable[[int], None]
 
@@ -45,22 +45,13 @@ def export(
     if to_stdout and format_ is Format.bundle:
         raise typer.BadParameter("A bundle is a zip: give it a file.", param_hint="--output")
     with target.opened(settings.read()) as database:
-        try:
-            if to_stdout:
-                asyncio.run(_export(database.server, user, format_, sys.stdout.buffer))
-                return
-            with replaced(output) as file:
-                summary = asyncio.run(_export(database.server, user, format_, file))
-        except NoLedger:
-            no_ledger(user)
+        if to_stdout:
+            asyncio.run(_export(database.server, user, format_, sys.stdout.buffer))
+            return
+        with replaced(output) as file:
+            summary = asyncio.run(_export(database.server, user, format_, file))
     summary["file"] = str(output)
     _show(summary, json)
-
-
-def no_ledger(user: str) -> None:
-    """Say that there is nothing, and end. Raises: typer.Exit."""
-    print(f"tasktrail: nothing was ever written for user {user!r}.", file=sys.stderr)  # noqa: T201
-    raise typer.Exit(2)
 
 
 @contextmanager

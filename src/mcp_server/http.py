@@ -62,7 +62,9 @@ class Endpoint:
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._mcp is None:
-            raise RuntimeError("The app's lifespan has not been entered: run it, do not only call it.")
+            raise RuntimeError(
+                "The app's lifespan has not been entered: run it, do not only call it."
+            )
         await self._mcp(scope, receive, send)
 
     @asynccontextmanager

@@ -10,6 +10,7 @@ import typer
 from psycopg import Connection
 
 from mcp_server import settings, target
+from mcp_server.failure import Failure
 from projections.rebuild import Totals, rebuild
 from projections.scan import Difference
 from projections.spans import Span, of_all, of_user
@@ -17,8 +18,10 @@ from projections.spans import Span, of_all, of_user
 _ONE_AT_A_TIME = 7_461_736_275  # an arbitrary number that names this advisory lock
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(Failure):
     """Somebody else is rebuilding this database right now."""
+
+    exit_code = 3
 
 
 def rebuild_projections(

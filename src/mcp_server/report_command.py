@@ -20,9 +20,9 @@ import typer
 from events.ledger import Head, Json
 from mcp_server import settings, target
 from mcp_server.event_line import to_line, to_time
-from mcp_server.export_command import no_ledger, replaced
+from mcp_server.export_command import replaced
 from mcp_server.progress import WorkProgress
-from mcp_server.snapshot import NoLedger, snapshot
+from mcp_server.snapshot import snapshot
 
 MANY = 50_000
 _FOLDER = Path(__file__).parent / "report"
@@ -36,12 +36,8 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Say what was written as JSON.")] = False,
 ) -> None:
     """Write a page with the timeline, the state at any moment, and the chain to verify."""
-    with target.opened(settings.read()) as database:
-        try:
-            with replaced(output) as file:
-                head = asyncio.run(_report(database.server, user, file))
-        except NoLedger:
-            no_ledger(user)
+    with target.opened(settings.read()) as database, replaced(output) as file:
+        head = asyncio.run(_report(database.server, user, file))
     summary = {"user": user, "events": head.position, "head_hash": head.hash.hex()}
     if json:
         print(orjson.dumps({**summary, "file": str(output)}).decode())  # noqa: T201 - a command

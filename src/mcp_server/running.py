@@ -30,9 +30,7 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     try:
         async with Database(found.server) as pool:
             async with pool.connection() as connection:
-                await selfcheck.refuse_unsafe(
-                    connection, allowed=settings.allow_unsafe_database
-                )
+                await selfcheck.refuse_unsafe(connection, allowed=settings.allow_unsafe_database)
             watch = asyncio.create_task(_watch(found.cluster)) if found.cluster else None
             try:
                 yield pool

@@ -6,13 +6,16 @@ import psycopg
 
 from events.store import Connection
 from mcp_server import migrate
+from mcp_server.failure import Failure
 
 OLDEST = 150_000
 """Postgres 15: the oldest major version that is tested against."""
 
 
-class Unsafe(Exception):
+class Unsafe(Failure):
     """The database would not keep its promises; the text says why and what to do."""
+
+    exit_code = 3
 
 
 _FACTS = """
@@ -25,7 +28,7 @@ FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
 
 
 async def refuse_unsafe(connection: Connection, *, allowed: bool) -> None:
-    """Raises: Unsafe, unless that is ``allowed``: isolation and durability would be promises only."""
+    """Raises: Unsafe, unless that is ``allowed``: isolation or durability would not hold."""
     if not allowed and (problems := await find_problems(connection)):
         raise Unsafe("\n".join(problems))
 
@@ -50,8 +53,8 @@ async def find_problems(connection: Connection) -> list[str]:
         )
     if fsync != "on" or full_page_writes != "on":
         problems.append(
-            "fsync or full_page_writes is off: a power cut would lose or break acknowledged changes."
-            " Switch both on in postgresql.conf."
+            "fsync or full_page_writes is off: a power cut would lose or break what was"
+            " acknowledged. Switch both on in postgresql.conf."
         )
     if server_version < OLDEST:
         problems.append(f"The server is older than Postgres {OLDEST // 10_000}: upgrade it.")

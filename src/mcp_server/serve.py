@@ -1,6 +1,7 @@
 """``tasktrail serve``: MCP over HTTP, over stdio, or over both from one process."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from rich.console import Console
 from uvicorn.supervisors import Multiprocess
 
 from mcp_server import logs, running, selfcheck, settings, target
+from mcp_server.database import Database
 from mcp_server.identity import check_user_id
 from mcp_server.issue import development_secret, issue
 from mcp_server.server import TasktrailServer
@@ -135,7 +137,7 @@ def _serve_http(
             _Server(config).run(sockets=[listening])
             return
         with _shared_metrics():
-            Multiprocess(config, target=_Server(config).run, sockets=[listening]).run()
+            Multiprocess(config, sockets=[listening]).run()
 
 
 def _shown(host: str) -> str:
@@ -144,7 +146,7 @@ def _shown(host: str) -> str:
 
 
 async def _check(found: target.Target, configured: Settings) -> None:
-    async with running.Database(found.server) as pool, pool.connection() as connection:
+    async with Database(found.server) as pool, pool.connection() as connection:
         await selfcheck.refuse_unsafe(connection, allowed=configured.allow_unsafe_database)
 
 
@@ -168,7 +170,7 @@ class _Server(uvicorn.Server):
 def _shared_metrics() -> Iterator[None]:
     """Let the workers' counters be added up: each writes its own file in a folder of this run."""
     with tempfile.TemporaryDirectory(prefix="tasktrail-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        settings.pass_on("PROMETHEUS_MULTIPROC_DIR", folder)
         yield
 
 
@@ -184,12 +186,19 @@ def _introduce(configured: Settings, address: str) -> None:
     """Print how to connect, to standard error: with a token where we can make one."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if configured.authenticates:
-        token = "<token>"
-        note = "Every client needs its user's token. With the shared secret: tasktrail token --user U"
+        token = "<token>"  # noqa: S105 - a placeholder
+        note = (
+            "Every client needs its user's token. With the shared secret: tasktrail token --user U"
+        )
     else:
         secret = development_secret(configured.home)
-        token = issue(secret, "local", None, TOKEN_DAYS * 86_400, configured.issuer, configured.audience)
-        note = f"The token is for the user 'local', for {TOKEN_DAYS} days. New ones: tasktrail token --user U"
+        token = issue(
+            secret, "local", None, TOKEN_DAYS * 86_400, configured.issuer, configured.audience
+        )
+        note = (
+            f"The token is for the user 'local', for {TOKEN_DAYS} days."
+            " New ones: tasktrail token --user U"
+        )
     console.print(f"\n[bold]Tasktrail[/bold] serves MCP at [bold]{address}[/bold]\n{note}\n")
     console.print("Claude Code:")
     console.print(
@@ -198,8 +207,5 @@ def _introduce(configured: Settings, address: str) -> None:
         markup=False,
     )
     console.print("Cursor, VS Code and others (mcp.json):")
-    console.print(
-        '  {"mcpServers": {"tasktrail": {"url": "%s",'
-        ' "headers": {"Authorization": "Bearer %s"}}}}\n' % (address, token),
-        markup=False,
-    )
+    client = {"url": address, "headers": {"Authorization": f"Bearer {token}"}}
+    console.print(f"  {json.dumps({'mcpServers': {'tasktrail': client}})}\n", markup=False)

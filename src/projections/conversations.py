@@ -11,7 +11,7 @@ _GET = f"""
 SELECT c.* FROM tasktrail.as_user(%s) AS u, LATERAL (
     SELECT {_COLUMNS} FROM tasktrail.conversations c WHERE c.user_id = u AND c.id = %s
 ) AS c
-"""  # noqa: S608 - the column names are ours
+"""
 
 
 async def get_conversation(connection: Connection, user_id: str, id_: int) -> Conversation | None:
@@ -40,7 +40,7 @@ LEFT JOIN LATERAL (
     ORDER BY c.position DESC LIMIT %(limit)s OFFSET %(offset)s
 ) AS c ON true
 ORDER BY c.position DESC
-"""  # noqa: S608 - the column names are ours
+"""
 
 
 async def list_conversations(

@@ -67,7 +67,7 @@ async def page(
             SELECT {_COLUMNS} FROM tasktrail.events e
             WHERE e.user_id = u AND e.position < %(below)s{_where(filter_)}
             ORDER BY e.position DESC LIMIT %(limit)s
-        ) AS e ORDER BY e.position DESC"""  # noqa: S608 - ours
+        ) AS e ORDER BY e.position DESC"""
     parameters: dict[str, Any] = {
         **filter_._asdict(),
         "user_id": user_id,
@@ -88,7 +88,7 @@ SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
     WHERE e.position > %s AND e.position <= %s
     ORDER BY e.position LIMIT %s
 ) AS e ORDER BY e.position
-"""  # noqa: S608 - the column names are ours
+"""
 
 PAGE = 250
 """Events per read of something long: little enough that other calls need not wait."""
@@ -118,7 +118,7 @@ SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
     WHERE e.user_id = u AND e.stream_type = 'task' AND e.position > %s AND e.position <= %s
     ORDER BY e.position LIMIT %s
 ) AS e ORDER BY e.position
-"""  # noqa: S608 - the column names are ours
+"""
 
 
 async def task_events(

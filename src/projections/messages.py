@@ -12,7 +12,7 @@ SELECT m.* FROM tasktrail.as_user(%(user_id)s) AS u, LATERAL (
     AND m.id < %(before)s AND m.id > %(after)s
     ORDER BY m.id {{direction}} LIMIT %(limit)s
 ) AS m ORDER BY m.id {{direction}}
-"""  # noqa: S608 - the column names are ours
+"""
 _NEWEST = _PAGE.format(direction="DESC")
 _OLDEST = _PAGE.format(direction="ASC")
 
@@ -49,4 +49,3 @@ async def _page(
     }
     cursor = await connection.execute(statement, parameters, binary=True)
     return [Message(*row) for row in await cursor.fetchall()]
-

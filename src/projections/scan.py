@@ -99,7 +99,7 @@ class _Scanner:
         span = self._span
         where = span.where("l", "position") if span.user_id is None else "l.user_id = %(user_id)s"
         cursor = self._connection.execute(
-            f"SELECT l.user_id, l.position FROM tasktrail.ledgers l WHERE {where}",  # noqa: S608
+            f"SELECT l.user_id, l.position FROM tasktrail.ledgers l WHERE {where}",
             span.parameters(),
         )
         return dict(cursor.fetchall())

@@ -90,13 +90,13 @@ def _statement(filter_: Filter, sort: Sort, continues: bool) -> str:
         extra = ", t.in_title"
     where = "".join(f" AND {condition}" for condition in conditions)
     walks = " UNION ALL ".join(
-        f"(SELECT {_COLUMNS}, t.due_order, t.urgency{extra} FROM {source}"  # noqa: S608 - ours
+        f"(SELECT {_COLUMNS}, t.due_order, t.urgency{extra} FROM {source}"
         f" WHERE t.user_id = u AND t.status = {status}{where}"
         f" ORDER BY {order.order} LIMIT %(limit)s)"
         for status in _statuses(filter_)
     )
     return (
-        f"SELECT {_COLUMNS}{extra} FROM tasktrail.as_user(%(user_id)s) AS u,"  # noqa: S608 - ours
+        f"SELECT {_COLUMNS}{extra} FROM tasktrail.as_user(%(user_id)s) AS u,"
         f" LATERAL ({walks}) AS t ORDER BY {order.order} LIMIT %(limit)s"
     )
 
@@ -178,7 +178,7 @@ _GET = f"""
 SELECT t.* FROM tasktrail.as_user(%s) AS u, LATERAL (
     SELECT {_COLUMNS} FROM tasktrail.tasks t WHERE t.user_id = u AND t.id = %s
 ) AS t
-"""  # noqa: S608 - the column names are ours
+"""
 
 
 async def get_task(connection: Connection, user_id: str, id_: int) -> Task | None:

@@ -12,8 +12,9 @@ from typer.testing import CliRunner, Result
 
 from events.conversation import AddMessage, CreateConversation
 from events.task import Changes, CompleteTask, CreateTask, UpdateTask
+from mcp_server import cli
 from mcp_server.bundle import verify_bundle
-from mcp_server.cli import app
+from mcp_server.snapshot import NoLedger
 from projections.current import Wanted
 from tests.conftest import Database
 from tests.integration.commands import act
@@ -47,7 +48,7 @@ async def ada(database: Database) -> str:
 
 def run(database: Database, login: str, *arguments: str) -> Result:
     environment = {"DATABASE_URL": getattr(database, login)}
-    return CliRunner().invoke(app, ["export", *arguments], env=environment)
+    return CliRunner().invoke(cli._app(["export"]), ["export", *arguments], env=environment)
 
 
 @pytest.mark.parametrize("login", ["app", "auditor"])
@@ -89,7 +90,8 @@ def test_a_user_without_a_ledger_is_a_usage_error_and_leaves_no_file(
     database: Database, tmp_path: Path
 ) -> None:
     result = run(database, "app", "nobody", "-o", str(tmp_path / "x.zip"))
-    assert result.exit_code == 2
+    assert isinstance(result.exception, NoLedger)
+    assert result.exception.exit_code == 2
     assert list(tmp_path.iterdir()) == []
 
 

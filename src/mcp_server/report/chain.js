@@ -5,8 +5,11 @@ const BODY_TAG = utf8.encode("tasktrail/body/v1\0");
 const EVENT_TAG = utf8.encode("tasktrail/event/v1\0");
 const LEDGER_TAG = utf8.encode("tasktrail/ledger/v1\0");
 
-/** RFC 8785: JSON with sorted keys and ECMAScript's own numbers and strings. */
+/** RFC 8785: JSON with sorted keys and ECMAScript's own strings. Our numbers are whole. */
 function canonical(value) {
+  if (typeof value === "number" && !Number.isSafeInteger(value)) {
+    throw new TypeError("a number in it is no integer");
+  }
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
   if (value !== null && typeof value === "object") {
     const members = Object.keys(value).sort();

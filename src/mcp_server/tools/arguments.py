@@ -58,7 +58,9 @@ Moment = Annotated[
 ]
 Version = Annotated[int, Field(ge=1, le=LARGEST)]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), OneLine]
-IdempotencyKey = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128), OneLine]
+IdempotencyKey = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128), OneLine
+]
 Cursor = Annotated[str, StringConstraints(max_length=500)]
 
 
@@ -107,6 +109,4 @@ def unpack(cursor: str | None, kind: str, types: tuple[type, ...]) -> tuple[Any,
 
 def invalid(argument: str, problem: str, hint: str = "") -> Refused:
     """Return the refusal of an argument, by its name."""
-    return Refused(
-        "invalid_argument", f"{argument} {problem}.", hint, {"argument": argument}
-    )
+    return Refused("invalid_argument", f"{argument} {problem}.", hint, {"argument": argument})

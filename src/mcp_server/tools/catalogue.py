@@ -1,7 +1,7 @@
 """All tools as an agent sees them: name, description, schemas, hints, and the text of an answer.
 
-Agents pay for every byte of this in their context: a test prints the sizes and fails when they grow.
-Nothing in here comes from a user.
+Agents pay for every byte of this in their context: a test prints the sizes and fails when they
+grow. Nothing in here comes from a user.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """The six tools for conversations and their messages."""
 
 import json
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -11,13 +11,17 @@ from events.conversation import (
     Content,
     Conversation,
     ConversationTitle,
-    CreateConversation as Create,
-    DeleteConversation as Delete,
     EditMessage,
     ExternalId,
     Message,
     Role,
     conversation_not_found,
+)
+from events.conversation import (
+    CreateConversation as Create,
+)
+from events.conversation import (
+    DeleteConversation as Delete,
 )
 from events.draft import Draft
 from events.errors import Refused
@@ -30,7 +34,7 @@ from mcp_server.tools.arguments import Arguments, Change, Cursor, Id, invalid, p
 from mcp_server.tools.pages import take
 from projections import conversations as conversation_rows
 from projections import messages as message_rows
-from projections.current import Found, Wanted
+from projections.current import Wanted
 from projections.history import END
 
 METADATA_BYTES = 8_192
@@ -80,7 +84,7 @@ class CreateConversation(Change):
     def wanted(self) -> Wanted:
         return Wanted()
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         conversation = draft.change_conversation(None, Create(title=self.title))
         return {
             "conversation_id": conversation.id,
@@ -105,8 +109,8 @@ class AddMessage(Change):
         external = (self.conversation_id, self.external_id) if self.external_id else None
         return Wanted(conversation_ids=(self.conversation_id,), external=external)
 
-    def decide(self, draft: Draft, found: Found) -> Json:
-        for message in found.messages.values():
+    def decide(self, draft: Draft) -> Json:
+        for message in draft.messages.values():  # those with this external id
             if not message.deleted:
                 return self._repeated(message)
         id_ = self.conversation_id
@@ -151,7 +155,7 @@ class UpdateMessage(Change):
     def wanted(self) -> Wanted:
         return Wanted(message_ids=(self.message_id,))
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         before = draft.message(self.message_id)
         after = draft.change_message(self.message_id, EditMessage(content=self.content))
         answer = {
@@ -171,7 +175,7 @@ class DeleteConversation(Change):
     def wanted(self) -> Wanted:
         return Wanted(conversation_ids=(self.conversation_id,))
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         before = draft.conversation(self.conversation_id)
         after = draft.change_conversation(self.conversation_id, Delete())
         answer = {

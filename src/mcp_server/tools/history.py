@@ -14,17 +14,32 @@ from events.conversation import conversation_not_found
 from events.draft import Draft
 from events.errors import Refused
 from events.ledger import Json, Record
+from events.store import Connection
 from events.text import OneLine
 from mcp_server.database import Database
 from mcp_server.handle import TRIES, Context, handle
-from mcp_server.tools.arguments import Arguments, Change, Cursor, Id, Moment, Position, invalid, pack, unpack
+from mcp_server.tools.arguments import (
+    Arguments,
+    Change,
+    Cursor,
+    Id,
+    Moment,
+    Position,
+    invalid,
+    pack,
+    unpack,
+)
 from mcp_server.tools.pages import take
 from projections import history
-from projections.current import Found, Wanted
+from projections.current import Wanted
 from projections.history import Filter, Stream
 
-ClientName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), OneLine]
-EventType = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), OneLine]
+ClientName = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), OneLine
+]
+EventType = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), OneLine
+]
 
 
 class GetHistory(Arguments):
@@ -76,7 +91,7 @@ class GetHistory(Arguments):
             stream, self.conversation_id, self.since, self.until, self.client, self.event_type
         )
 
-    async def _refuse_unknown(self, reader: history.Connection, context: Context) -> None:
+    async def _refuse_unknown(self, reader: Connection, context: Context) -> None:
         """Nothing was found: because of the filters, or because there is no such thing?"""
         stream = self._filter().stream
         if stream is None or await history.page(reader, context.user_id, Filter(stream), 1):
@@ -90,9 +105,7 @@ class GetHistory(Arguments):
         raise conversation_not_found(self.conversation_id or 0)
 
 
-async def _told_before(
-    reader: history.Connection, user_id: str, records: list[Record]
-) -> list[Entry]:
+async def _told_before(reader: Connection, user_id: str, records: list[Record]) -> list[Entry]:
     """Tell ``records``, oldest first, with the events before them that they change.
 
     A stream's beginning needs none, and neither does a message that is added.
@@ -180,7 +193,7 @@ class Undo(Change):
                 return _Plan(audit.Undo([], [], []), audit.Narrator(), refusal)
         return _Plan(undo, narrator, None)
 
-    async def _targets(self, reader: history.Connection, user_id: str) -> list[Record]:
+    async def _targets(self, reader: Connection, user_id: str) -> list[Record]:
         """Return the events to undo. Raises: Refused, if there are none or too many."""
         most = 4 * audit.MOST_UNDONE
         if self.position is not None:
@@ -208,7 +221,7 @@ class Undo(Change):
 
 
 async def _refuse_unknown_conversation(
-    reader: history.Connection, user_id: str, conversation_id: int
+    reader: Connection, user_id: str, conversation_id: int
 ) -> None:
     if not await history.page(reader, user_id, Filter(("conversation", conversation_id)), 1):
         raise conversation_not_found(conversation_id)
@@ -250,7 +263,7 @@ class _Compensation:
             message_ids=self._ids("message"),
         )
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         self._refuse_if_stale(draft)
         return _carry_out(draft, self._plan, force=self._wish.force)
 
@@ -283,9 +296,7 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
             {"conflicts": conflicts},
         )
     answer: Json = {
-        "undone": [
-            {"position": entry.position, "what": entry.what} for entry in plan.undo.entries
-        ],
+        "undone": [{"position": entry.position, "what": entry.what} for entry in plan.undo.entries],
         "events": [-number - 1 for number in range(len(draft.entries))],
         "conflicts": conflicts,
     }

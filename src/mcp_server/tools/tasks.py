@@ -3,7 +3,13 @@
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from events import audit
@@ -14,9 +20,7 @@ from events.ledger import Json
 from events.stamp import Stamp, iso
 from events.task import (
     NO_TASK,
-    CompleteTask as Complete,
     CreateTask,
-    DeleteTask as Delete,
     Description,
     Due,
     Priority,
@@ -25,8 +29,16 @@ from events.task import (
     Tags,
     Task,
     Title,
-    UpdateTask as Update,
     due_moment,
+)
+from events.task import (
+    CompleteTask as Complete,
+)
+from events.task import (
+    DeleteTask as Delete,
+)
+from events.task import (
+    UpdateTask as Update,
 )
 from events.text import OneLine
 from mcp_server.database import Database
@@ -36,9 +48,7 @@ from mcp_server.tools.arguments import (
     Change,
     Cursor,
     Id,
-    IdempotencyKey,
     Moment,
-    Reason,
     Version,
     invalid,
     pack,
@@ -47,7 +57,7 @@ from mcp_server.tools.arguments import (
 from mcp_server.tools.pages import take
 from projections import history
 from projections import tasks as rows
-from projections.current import Found, Wanted
+from projections.current import Wanted
 from projections.tasks import Filter, Sort
 
 LATEST_CHANGES = 5
@@ -72,7 +82,7 @@ class AddTask(Change):
     description: Description | None = None
     priority: Priority | None = None
     due: Due | None = None
-    tags: Tags = []
+    tags: Tags = Field(default_factory=list)
     tasks: Annotated[list[NewTask], Field(min_length=1, max_length=50)] | None = None
 
     @model_validator(mode="after")
@@ -81,13 +91,15 @@ class AddTask(Change):
             raise PydanticCustomError("title", "title is required (or tasks, for several)")
         own = {"title", "description", "priority", "due", "tags"} & self.model_fields_set
         if self.tasks is not None and own:
-            raise PydanticCustomError("tasks", "tasks cannot be combined with a single task's fields")
+            raise PydanticCustomError(
+                "tasks", "tasks cannot be combined with a single task's fields"
+            )
         return self
 
     def wanted(self) -> Wanted:
         return Wanted()
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         if self.tasks is not None:
             return _together([_add(draft, new) for new in self.tasks])
         return _add(draft, self)
@@ -147,13 +159,14 @@ class UpdateTask(Change):
     priority: Priority | None = None
     due: Due | None = None
     tags: Tags | None = None
-    clear: Annotated[list[Literal["description", "priority", "due", "tags"]], Field(max_length=4)] = []
+    clear: Annotated[
+        list[Literal["description", "priority", "due", "tags"]], Field(max_length=4)
+    ] = Field(default_factory=list)
     expected_version: Version | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if twice := {name for name in self.clear if getattr(self, name) is not None}:
-            name = sorted(twice)[0]
+        if any(getattr(self, name) is not None for name in self.clear):
             raise PydanticCustomError("clear", "clear names a field that is also given a value")
         if not self._changes():
             raise PydanticCustomError("title", "give at least one field to change, or clear")
@@ -163,12 +176,12 @@ class UpdateTask(Change):
         given = {name: getattr(self, name) for name in tasks.FIELDS}
         changes: Any = {name: value for name, value in given.items() if value is not None}
         changes |= {name: [] if name == "tags" else None for name in self.clear}
-        return tasks.Changes(**changes)
+        return tasks.Changes(**changes)  # type: ignore[typeddict-item] # a part of a Changes
 
     def wanted(self) -> Wanted:
         return Wanted(task_ids=(self.task_id,))
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         before = draft.task(self.task_id)
         draft.expect_version(before.version, self.expected_version)
         after = draft.change_task(self.task_id, Update(changes=self._changes()))
@@ -187,7 +200,7 @@ class CompleteTask(Change):
     def wanted(self) -> Wanted:
         return Wanted(task_ids=tuple(_as_list(self.task_id, self.expected_version)))
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         command = Complete() if self.completed else ReopenTask()
         status = "completed" if self.completed else "pending"
         return _change_each(draft, self.task_id, self.expected_version, command, status)
@@ -202,7 +215,7 @@ class DeleteTask(Change):
     def wanted(self) -> Wanted:
         return Wanted(task_ids=tuple(_as_list(self.task_id, self.expected_version)))
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         answer = _change_each(draft, self.task_id, self.expected_version, Delete(), "deleted")
         for result in answer.get("tasks", [answer]):
             result["hint"] = "undo with this position restores it"

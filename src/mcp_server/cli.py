@@ -21,6 +21,7 @@ COMMANDS = {
     "token": "mcp_server.token_command:token",
     "rebuild-projections": "mcp_server.rebuild_command:rebuild_projections",
     "export": "mcp_server.export_command:export",
+    "report": "mcp_server.report_command:report",
     "seed": "mcp_server.seed_command:seed",
 }
 

@@ -9,6 +9,7 @@ from psycopg import AsyncConnection
 from events.ledger import Head, Record
 from events.store import Connection, read_ledger
 from mcp_server.failure import Failure
+from mcp_server.failure import Failure
 
 
 class NoLedger(Failure):

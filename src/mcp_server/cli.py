@@ -64,7 +64,7 @@ def _run(command: Callable[[], None]) -> None:
     except Failure as failure:
         _fail(failure.exit_code, str(failure))
     except NoSuchUser as error:
-        _fail(1, str(error))
+        _fail(2, str(error))
     except Refused as refusal:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
     except psycopg.OperationalError as error:

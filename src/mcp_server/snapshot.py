@@ -9,11 +9,12 @@ from psycopg import AsyncConnection
 from events.ledger import Head, Record
 from events.store import Connection, read_ledger
 from mcp_server.failure import Failure
-from mcp_server.failure import Failure
 
 
 class NoLedger(Failure):
     """Nothing was ever written for this user."""
+
+    exit_code = 2
 
 
 class Snapshot(NamedTuple):

@@ -42,15 +42,15 @@ class Command(Protocol):
 
     @property
     def tool(self) -> str:
-        """The name of the tool."""
+        """Return the tool's name."""
 
     @property
     def reason(self) -> str | None:
-        """Why the agent wants it."""
+        """Return why the agent does it."""
 
     @property
     def idempotency_key(self) -> str | None:
-        """What makes repeating it harmless."""
+        """Return what makes a repetition known as one."""
 
     def wanted(self) -> Wanted:
         """Return which rows the decision needs."""

@@ -45,6 +45,8 @@ DECLARE
     v_microseconds bigint;
     v_event        record;
     v_first_at     timestamptz;
+    v_title        text;
+    v_similar      bigint[];
 BEGIN
     PERFORM set_config('tasktrail.user_id', p_user, true);
 
@@ -122,18 +124,18 @@ BEGIN
         END LOOP;
     END IF;
 
-    -- 5. Open tasks with the same titles, as they are without the new ones.
+    -- 5. Open tasks with the same titles, as they are without the new ones. One title at a time: a
+    -- join would be planned anew in every call.
     IF p_similar_to IS NOT NULL THEN
-        SELECT jsonb_object_agg(w.title, s.ids) INTO commit_command.alike
-        FROM (SELECT DISTINCT title FROM unnest(p_similar_to) AS title) AS w
-        CROSS JOIN LATERAL (
-            SELECT jsonb_agg(t.id ORDER BY t.id DESC) AS ids FROM (
+        FOREACH v_title IN ARRAY p_similar_to LOOP
+            v_similar := ARRAY(
                 SELECT t.id FROM tasktrail.tasks t
-                WHERE t.user_id = p_user AND t.status = 0 AND t.title_key = tasktrail.title_key(w.title)
-                ORDER BY t.id DESC LIMIT 10
-            ) AS t
-        ) AS s
-        WHERE s.ids IS NOT NULL;
+                WHERE t.user_id = p_user AND t.status = 0 AND t.title_key = tasktrail.title_key(v_title)
+                ORDER BY t.id DESC LIMIT 10);
+            IF cardinality(v_similar) > 0 THEN
+                alike := coalesce(alike, '{}') || jsonb_build_object(v_title, v_similar);
+            END IF;
+        END LOOP;
     END IF;
 
     -- 6. The rows that the events fold to. The user is never taken from a row.

@@ -1,7 +1,7 @@
 -- The ledger itself. docs/ledger-format.md says what each column means and how the hashes are made.
 CREATE TABLE tasktrail.events (
     user_id        text        NOT NULL,
-    position       bigint      NOT NULL CHECK (position > 0),
+    position       bigint      NOT NULL,
     stream_type    text        NOT NULL,
     stream_id      bigint      NOT NULL,
     version        bigint      NOT NULL,

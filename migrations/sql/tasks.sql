@@ -1,21 +1,17 @@
 -- The read table of tasks. The columns up to `position` are the folded state (events.task.Task);
--- the generated ones after it only serve queries.
+-- those after it only serve queries, and a trigger derives them from the others, whoever writes.
+-- (Generated columns would do the same, but Postgres parses and plans their expressions anew in each
+-- statement: half of what an INSERT costs here.)
+
+-- What two titles have in common when they are the same but for case and runs of spaces.
 CREATE FUNCTION tasktrail.title_key(p_title text) RETURNS text
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN lower(btrim(regexp_replace(p_title, '\s+', ' ', 'g')));
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN lower(CASE WHEN strpos(p_title, '  ') = 0 THEN p_title ELSE regexp_replace(p_title, ' +', ' ', 'g') END);
 
 -- A word that stands for the owner in the full-text index: letters and digits only.
 CREATE FUNCTION tasktrail.owner_lexeme(p_user text) RETURNS text
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
 RETURN 'u' || left(encode(sha256(convert_to(p_user, 'UTF8')), 'hex'), 24);
-
-CREATE FUNCTION tasktrail.task_search(p_user text, p_title text, p_description text, p_tags text[])
-RETURNS tsvector
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN setweight(to_tsvector('pg_catalog.simple', p_title), 'A')
-    || setweight(to_tsvector('pg_catalog.simple', array_to_string(p_tags, ' ')), 'B')
-    || setweight(to_tsvector('pg_catalog.simple', coalesce(p_description, '')), 'C')
-    || array_to_tsvector(ARRAY[tasktrail.owner_lexeme(p_user)]);
 
 CREATE TABLE tasktrail.tasks (
     user_id      text        NOT NULL,
@@ -33,16 +29,32 @@ CREATE TABLE tasktrail.tasks (
     completed_at timestamptz,
     version      bigint      NOT NULL,
     position     bigint      NOT NULL,
-    status       smallint    NOT NULL GENERATED ALWAYS AS
-                             (CASE WHEN deleted THEN 2 WHEN completed THEN 1 ELSE 0 END) STORED,
-    urgency      smallint    NOT NULL GENERATED ALWAYS AS
-                             (CASE priority WHEN 'high' THEN 3 WHEN 'medium' THEN 2 WHEN 'low' THEN 1 ELSE 0 END) STORED,
-    due_order    timestamptz NOT NULL GENERATED ALWAYS AS (coalesce(due_at, 'infinity')) STORED,
-    title_key    text        NOT NULL GENERATED ALWAYS AS (tasktrail.title_key(title)) STORED,
-    search       tsvector    NOT NULL GENERATED ALWAYS AS
-                             (tasktrail.task_search(user_id, title, description, tags)) STORED,
+    status       smallint    NOT NULL,  -- 0 open, 1 completed, 2 deleted
+    urgency      smallint    NOT NULL,  -- 3 high, 2 medium, 1 low, 0 none
+    due_order    timestamptz NOT NULL,  -- infinity: none
+    title_key    text        NOT NULL,
+    search       tsvector    NOT NULL,
     PRIMARY KEY (user_id, id)
 ) WITH (fillfactor = 90);
+
+CREATE FUNCTION tasktrail.derive_task() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.status := CASE WHEN NEW.deleted THEN 2 WHEN NEW.completed THEN 1 ELSE 0 END;
+    NEW.urgency := CASE NEW.priority WHEN 'high' THEN 3 WHEN 'medium' THEN 2 WHEN 'low' THEN 1 ELSE 0 END;
+    NEW.due_order := coalesce(NEW.due_at, 'infinity');
+    NEW.title_key := tasktrail.title_key(NEW.title);
+    NEW.search := setweight(to_tsvector('pg_catalog.simple', NEW.title), 'A')
+        || setweight(to_tsvector('pg_catalog.simple', array_to_string(NEW.tags, ' ')), 'B')
+        || setweight(to_tsvector('pg_catalog.simple', coalesce(NEW.description, '')), 'C')
+        || array_to_tsvector(ARRAY[tasktrail.owner_lexeme(NEW.user_id)]);
+    RETURN NEW;
+END
+$$;
+REVOKE ALL ON FUNCTION tasktrail.derive_task() FROM PUBLIC;
+
+CREATE TRIGGER derive BEFORE INSERT OR UPDATE ON tasktrail.tasks
+    FOR EACH ROW EXECUTE FUNCTION tasktrail.derive_task();
 
 CREATE INDEX tasks_created ON tasktrail.tasks (user_id, status, id);
 CREATE INDEX tasks_updated ON tasktrail.tasks (user_id, status, position);

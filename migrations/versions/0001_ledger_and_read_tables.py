@@ -1,6 +1,7 @@
 """The ledger, the read tables, and the one function that writes them."""
 
 from pathlib import Path
+from typing import Any
 
 from alembic import op
 
@@ -27,6 +28,6 @@ _FILES = (
 
 def upgrade() -> None:
     # The driver itself: SQLAlchemy would take the % of format() for a parameter.
-    driver = op.get_bind().connection.driver_connection
+    driver: Any = op.get_bind().connection.driver_connection
     for name in _FILES:
         driver.execute((_FOLDER / f"{name}.sql").read_text())

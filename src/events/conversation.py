@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from events.errors import Refused
 from events.stamp import Stamp
-from events.text import Line, Text
+from events.text import OneLine, SeveralLines
 
 Role = Literal["user", "assistant", "system", "tool"]
 
@@ -24,9 +24,15 @@ def _not_blank(content: str) -> str:
     return content
 
 
-ConversationTitle = Annotated[Line, StringConstraints(max_length=200)]
-Content = Annotated[Text, StringConstraints(max_length=16_000), AfterValidator(_not_blank)]
-ExternalId = Annotated[Line, StringConstraints(min_length=1, max_length=128)]
+ConversationTitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=200), OneLine
+]
+Content = Annotated[
+    str, StringConstraints(max_length=16_000), SeveralLines, AfterValidator(_not_blank)
+]
+ExternalId = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128), OneLine
+]
 
 
 class _Frozen(BaseModel):
@@ -159,9 +165,7 @@ NO_CONVERSATION = Conversation()
 NO_MESSAGE = Message()
 
 
-def evolve(
-    conversation: Conversation, event: ConversationEvent, stamp: Stamp
-) -> Conversation:
+def evolve(conversation: Conversation, event: ConversationEvent, stamp: Stamp) -> Conversation:
     """Apply one event to the conversation's row."""
     position, version, at = stamp
     seen = conversation._replace(updated_at=at, version=version, position=position)

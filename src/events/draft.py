@@ -36,7 +36,8 @@ class Draft:
     """Decides commands one after another, each on the state that those before it left.
 
     ``entries`` are the events in order; ``tasks``, ``conversations`` and ``messages`` the state by
-    id, as read and then as changed. ``similar_to`` are titles: the commit looks for tasks like them.
+    id, as read and then as changed. ``similar_to`` are titles:
+    the commit looks for tasks like them.
     """
 
     def __init__(
@@ -140,5 +141,3 @@ class Draft:
     def changed_messages(self) -> list[Message]:
         """Return the messages that have events in this draft, as they are after them."""
         return [row for id_, row in self.messages.items() if (Message, id_) in self._changed]
-
-

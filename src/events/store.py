@@ -26,8 +26,9 @@ class Outcome(NamedTuple):
 
     ``committed``: ``base`` is the ledger's position before it, ``hash`` that of its last event.
     ``replayed``: the key was used before for the same request: ``base``, ``recorded_at`` and the
-    provisional ``result`` of that time. ``similar``: ids of open tasks by title. Otherwise nothing was written; ``conflicts`` then tells the
-    streams that have moved on: [{stream_type, stream_id, version}].
+    provisional ``result`` of that time. ``similar``: ids of open tasks by title. Otherwise nothing
+    was written; ``conflicts`` then tells the streams that have moved on: [{stream_type, stream_id,
+    version}].
     """
 
     status: Literal["committed", "replayed", "idempotency_conflict", "version_conflict"]
@@ -114,9 +115,7 @@ def _rows(rows: list[Any]) -> str | None:
     return _json([row._asdict() for row in rows]) if rows else None
 
 
-def _events(
-    entries: list[Entry], command_id: UUID, actor: Json, reason: str | None
-) -> str | None:
+def _events(entries: list[Entry], command_id: UUID, actor: Json, reason: str | None) -> str | None:
     if not entries:
         return None
     return _json([_event(entry, str(command_id), actor, reason) for entry in entries])
@@ -127,7 +126,7 @@ def _event(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Js
     type_ = entry.event.type
     schema_version = catalog.VERSIONS[type_]
     event_id = str(uuid4())
-    salt = os.urandom(16)
+    salt = os.urandom(ledger.SALT_BYTES)
     body = {"data": catalog.encode(entry.event), "reason": reason}
     commitment = ledger.commit_to(body, salt)
     content_hash = ledger.hash_content(
@@ -155,7 +154,7 @@ SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
     WHERE e.user_id = u AND e.position > %s AND e.position <= %s
     ORDER BY e.position LIMIT %s
 ) AS e ORDER BY e.position
-"""  # noqa: S608 - the column names are ours
+"""
 
 _READ_STREAM = f"""
 SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
@@ -163,7 +162,7 @@ SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
     WHERE e.user_id = u AND e.stream_type = %s AND e.stream_id = %s
     ORDER BY e.version
 ) AS e ORDER BY e.version
-"""  # noqa: S608 - the column names are ours
+"""
 
 PAGE = 500
 """Events per read of a long ledger: a few milliseconds of work between two breaths."""
@@ -177,9 +176,7 @@ async def read_ledger(
     The ledger only grows, so the pages need no common snapshot.
     """
     while True:
-        cursor = await connection.execute(
-            _READ_LEDGER, (user_id, after, until, PAGE), binary=True
-        )
+        cursor = await connection.execute(_READ_LEDGER, (user_id, after, until, PAGE), binary=True)
         page = [Record(*row) for row in await cursor.fetchall()]
         if page:
             yield page
@@ -192,7 +189,5 @@ async def read_stream(
     connection: Connection, user_id: str, stream_type: str, stream_id: int
 ) -> list[Record]:
     """Return all events of one task or conversation, oldest first."""
-    cursor = await connection.execute(
-        _READ_STREAM, (user_id, stream_type, stream_id), binary=True
-    )
+    cursor = await connection.execute(_READ_STREAM, (user_id, stream_type, stream_id), binary=True)
     return [Record(*row) for row in await cursor.fetchall()]

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from events.errors import Refused
 from events.stamp import Stamp, iso
-from events.text import Line, Text
+from events.text import OneLine, SeveralLines
 
 Priority = Literal["low", "medium", "high"]
 
@@ -41,10 +41,12 @@ def _unique(tags: list[str]) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
-Title = Annotated[Line, StringConstraints(min_length=1, max_length=200)]
-Description = Annotated[Text, StringConstraints(max_length=4000)]
+Title = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), OneLine
+]
+Description = Annotated[str, StringConstraints(max_length=4000), SeveralLines]
 Due = Annotated[str, StringConstraints(max_length=40), AfterValidator(_normal_due)]
-Tag = Annotated[Line, StringConstraints(min_length=1, max_length=50)]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), OneLine]
 Tags = Annotated[list[Tag], Field(max_length=20), AfterValidator(_unique)]
 
 

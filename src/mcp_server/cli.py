@@ -1,65 +1,68 @@
 """The command line: ``tasktrail`` and ``rebuild-projections``.
 
-Each command is a function in the module that does the work's edge; this file only lists them and
-turns the failures a user can act on into a line on standard error and an exit code: 0 done, 1 the
-check failed, 2 usage, 3 the system could not be reached.
+This file only lists the commands. Each is a function in a module of its own, which is imported when
+it is asked for: a token should not wait for what a server needs. Failures that a person can act on
+become a line on standard error and an exit code (``mcp_server.failure``).
 """
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 import psycopg
 import typer
 
 from events.errors import Refused
-from mcp_server.migrate import NeedsAdministrator
-from mcp_server.postgres import PostgresUnavailable
-from mcp_server.rebuild_command import AlreadyRunning, rebuild_projections
-from mcp_server.seed_command import UsersExist, seed
-from mcp_server.settings import SettingsError
-from projections.spans import NoSuchUser
+from mcp_server.failure import Failure
 
-app = typer.Typer(
-    name="tasktrail",
-    help="A task store for AI agents that never forgets who changed what.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command("rebuild-projections")(rebuild_projections)
-app.command("seed")(seed)
-
-_rebuild = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-_rebuild.command()(rebuild_projections)
+COMMANDS = {
+    "serve": "mcp_server.serve:serve",
+    "token": "mcp_server.token_command:token",
+    "rebuild-projections": "mcp_server.rebuild_command:rebuild_projections",
+    "export": "mcp_server.export_command:export",
+    "seed": "mcp_server.seed_command:seed",
+}
 
 
 def main() -> None:
     """Run ``tasktrail``."""
-    _run(app)
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    _run(_app([asked] if asked in COMMANDS else list(COMMANDS)))
 
 
 def rebuild_main() -> None:
     """Run ``rebuild-projections``."""
-    _run(_rebuild)
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(_load("rebuild-projections"))
+    _run(app)
+
+
+def _app(names: list[str]) -> typer.Typer:
+    app = typer.Typer(
+        name="tasktrail",
+        help="A task store for AI agents that never forgets who changed what.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(lambda: None)  # with one command alone typer would leave out its name
+    for name in names:
+        app.command(name)(_load(name))
+    return app
+
+
+def _load(name: str) -> Callable[..., None]:
+    module, _, function = COMMANDS[name].partition(":")
+    command: Callable[..., None] = getattr(import_module(module), function)
+    return command
 
 
 def _run(command: Callable[[], None]) -> None:
     try:
         command()
-    except SettingsError as error:
-        _fail(2, str(error))
+    except Failure as failure:
+        _fail(failure.exit_code, str(failure))
     except Refused as refusal:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
-    except NeedsAdministrator as error:
-        _fail(
-            3,
-            f"{error}\nLet an administrator of the database run this, then try again:\n{error.sql}",
-        )
-    except UsersExist as error:
-        _fail(1, str(error))
-    except NoSuchUser as error:
-        _fail(2, str(error))
-    except (PostgresUnavailable, AlreadyRunning) as error:
-        _fail(3, str(error))
     except psycopg.OperationalError as error:
         _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")
 

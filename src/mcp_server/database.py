@@ -4,11 +4,13 @@ a refusal that an agent can act on."""
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
+import orjson
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from events.errors import Refused
@@ -43,7 +45,7 @@ class Database:
         )
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def __aenter__(self) -> "Database":
+    async def __aenter__(self) -> Self:
         await self._pool.open()
         return self
 
@@ -101,6 +103,7 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
 
     Such a pooler shows: the process id it told at the start is not that of the server's process.
     """
+    set_json_loads(orjson.loads, connection)
     cursor = await connection.execute("SELECT pg_backend_pid()", prepare=False)
     row = await cursor.fetchone()
     if row is not None and row[0] != connection.info.backend_pid:

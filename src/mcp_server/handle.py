@@ -47,7 +47,7 @@ class Command(Protocol):
     def wanted(self) -> Wanted:
         """Return which rows the decision needs."""
 
-    def decide(self, draft: Draft, found: Found) -> Json:
+    def decide(self, draft: Draft) -> Json:
         """Add events to ``draft`` and return the answer, provisional where the draft is.
 
         Raises: Refused.
@@ -92,7 +92,7 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
         return _replayed(found.first.result, found.first.settlement)
     _refuse_unknown_cause(found, context)
     draft = Draft(found.tasks, found.conversations, found.messages)
-    answer = command.decide(draft, found)
+    answer = command.decide(draft)
     if not draft.entries and not key:
         return answer
     async with database.connection() as writer:

@@ -47,10 +47,15 @@ def choose(home: PostgresHome, asked_for: Path | None) -> Binaries:
     )
 
 
+def folders(asked_for: Path | None) -> list[Path]:
+    """Return where binaries may be, best first; only ``asked_for`` when it is given."""
+    return [asked_for] if asked_for else [*_packaged(), *_on_path(), *_of_the_system()]
+
+
 def _find(asked_for: Path | None) -> list[Binaries]:
     """Return what there is, best first; only ``asked_for`` when it is given."""
-    folders = [asked_for] if asked_for else [*_packaged(), *_on_path(), *_of_the_system()]
-    return [Binaries(folder, version) for folder in folders if (version := _version(folder))]
+    places = folders(asked_for)
+    return [Binaries(folder, version) for folder in places if (version := _version(folder))]
 
 
 def _packaged() -> list[Path]:

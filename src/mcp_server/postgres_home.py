@@ -24,6 +24,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mcp_server.failure import Failure
+
 if sys.platform != "win32":
     import pwd
 
@@ -33,8 +35,10 @@ ACCOUNTS = ("postgres", "nobody")
 SOCKET_FOLDER_BYTES = 88
 
 
-class PostgresUnavailable(Exception):
+class PostgresUnavailable(Failure):
     """The embedded Postgres cannot be used; the message says why and what to do."""
+
+    exit_code = 3
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from psycopg import Connection
 from events.ledger import Record
 from events.replay import Replay
 from mcp_server import settings, target
+from mcp_server.failure import Failure
 from mcp_server.progress import WorkProgress
 from mcp_server.seed_histories import events_of_users, history
 from projections.read_tables import READ_TABLES
@@ -58,7 +59,7 @@ Batch = dict[str, list[tuple[Any, ...]]]
 """Rows by the name of their table."""
 
 
-class UsersExist(Exception):
+class UsersExist(Failure):
     """Some of the users to make up are there already; nothing was written."""
 
 

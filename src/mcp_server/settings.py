@@ -20,12 +20,16 @@ from pydantic import (
     model_validator,
 )
 
+from mcp_server.failure import Failure
+
 SECRET_BYTES = 32
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class SettingsError(Exception):
+class SettingsError(Failure):
     """The environment contradicts itself or the contract; the text says what to change."""
+
+    exit_code = 2
 
 
 def _listed(value: Any) -> Any:
@@ -122,6 +126,11 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         return Settings.model_validate(given)
     except ValidationError as error:
         raise SettingsError("\n".join(_problem(item) for item in error.errors())) from None
+
+
+def pass_on(name: str, value: str) -> None:
+    """Set a variable for the processes that this one will start."""
+    os.environ[name] = value
 
 
 def _problem(error: Any) -> str:

@@ -1,4 +1,4 @@
-"""Which Postgres: the one of DATABASE_URL, or the embedded one, started, migrated and given logins."""
+"""Which Postgres: that of DATABASE_URL, or the embedded one, started, migrated and given logins."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

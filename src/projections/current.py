@@ -89,7 +89,7 @@ _PARTS = {
     "cause_message": """(
         SELECT count(*) FROM tasktrail.messages m
         WHERE m.user_id = u AND m.id = %(cause_message)s)""",
-}  # noqa: S608 - column names are ours
+}
 
 
 @cache

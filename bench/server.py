@@ -1,0 +1,55 @@
+"""A fresh Postgres for one benchmark: the embedded one with its real, durable settings."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcp_server import target
+from mcp_server.postgres import SUPERUSER
+from mcp_server.settings import Settings
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A migrated, empty database; the three are libpq conninfos."""
+
+    app: str
+    admin: str
+    superuser: str
+    postmaster: int
+
+    def cpu_seconds(self) -> float | None:
+        """Return the processor time of postmaster and children so far; None without /proc."""
+        if not _PROC.exists():
+            return None
+        ticks = sum(_ticks(path, self.postmaster) for path in _PROC.glob("[0-9]*/stat"))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def started() -> Iterator[Server]:
+    """Start one in a temporary folder, stop and remove it afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tasktrail-bench-") as home:
+        Path(home).chmod(0o755)  # as root it is another account that runs Postgres in there
+        with target.opened(Settings(home=Path(home))) as database:
+            cluster = database.cluster
+            assert cluster is not None
+            pid = int((cluster.data / "postmaster.pid").read_text().split()[0])
+            yield Server(database.server, database.admin, cluster.conninfo(SUPERUSER), pid)
+
+
+def _ticks(stat: Path, postmaster: int) -> int:
+    """Clock ticks of one process if it is the postmaster or its child (see proc_pid_stat(5))."""
+    try:
+        fields = stat.read_text().rpartition(") ")[2].split()
+    except OSError:  # it has just ended: its parent counts it
+        return 0
+    parent, own, of_ended_children = int(fields[1]), fields[11:13], fields[13:15]
+    if int(stat.parent.name) == postmaster:
+        return sum(map(int, own + of_ended_children))
+    return sum(map(int, own)) if parent == postmaster else 0

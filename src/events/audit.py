@@ -1,0 +1,329 @@
+"""What happened, told: history with before and after, and how to undo it. Pure.
+
+A story is told by folding: whoever knows the state before an event and after it knows what the
+event changed. So a narrator is fed whole streams, oldest event first.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from events import catalog
+from events import conversation as conversations
+from events import task as tasks
+from events.catalog import Event, LedgerErased
+from events.conversation import (
+    NO_CONVERSATION,
+    NO_MESSAGE,
+    Conversation,
+    ConversationCommand,
+    ConversationCreated,
+    ConversationDeleted,
+    ConversationRestored,
+    DeleteConversation,
+    DeleteMessage,
+    EditMessage,
+    Message,
+    MessageAdded,
+    MessageCommand,
+    MessageDeleted,
+    MessageEdited,
+    MessageRestored,
+    RestoreConversation,
+    RestoreMessage,
+)
+from events.errors import Refused
+from events.ledger import Json, Record
+from events.stamp import Stamp, iso
+from events.task import (
+    NO_TASK,
+    Changes,
+    CompleteTask,
+    DeleteTask,
+    ReopenTask,
+    RestoreTask,
+    Task,
+    TaskCommand,
+    TaskCompleted,
+    TaskCreated,
+    TaskDeleted,
+    TaskReopened,
+    TaskRestored,
+    TaskUpdated,
+    UpdateTask,
+)
+
+MOST_UNDONE = 500
+
+
+class Entry(NamedTuple):
+    """One event, told.
+
+    ``what`` is one line. ``changes`` is {field: (before, after)} of the one thing it is about:
+    ``subject``, ("task" | "conversation" | "message", id). ``client`` is the verified id or,
+    without one, the claimed name. An erased event has no changes.
+    """
+
+    position: int
+    at: datetime
+    type: str
+    what: str
+    changes: dict[str, tuple[Any, Any]]
+    subject: tuple[str, int]
+    client: str | None
+    client_name: str | None
+    client_version: str | None
+    tool: str | None
+    reason: str | None
+    conversation_id: int | None
+    message_id: int | None
+    undoes: int | None
+    record: Record
+    event: Event | None
+
+
+def read_event(record: Record) -> Event | None:
+    """Return the record's event, None if it was erased. Raises: as ``catalog.decode``."""
+    if record.body is None:
+        return None
+    return catalog.decode(record.type, record.schema_version, record.body["data"])
+
+
+class Narrator:
+    """Tells events one after another; it must have been told each stream from its beginning."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, Task] = {}
+        self.conversations: dict[int, Conversation] = {}
+        self.messages: dict[int, Message] = {}
+
+    def tell(self, record: Record) -> Entry:
+        """Fold one event and return what it changed."""
+        event = read_event(record)
+        stamp = Stamp(record.position, record.version, record.recorded_at)
+        if event is None or isinstance(event, LedgerErased):
+            subject, what = ("ledger", record.stream_id), "erased event"
+            changes: dict[str, tuple[Any, Any]] = {}
+            if isinstance(event, LedgerErased):
+                what = f"erased all content up to position {event.through}"
+                self.__init__()  # type: ignore[misc] # nothing is left of what was told
+        elif record.stream_type == "task":
+            subject, what, changes = self._tell_task(record.stream_id, event, stamp)
+        else:
+            subject, what, changes = self._tell_conversation(record.stream_id, event, stamp)
+        actor = record.actor
+        return Entry(
+            position=record.position,
+            at=record.recorded_at,
+            type=record.type,
+            what=what,
+            changes=changes,
+            subject=subject,
+            client=actor.get("client_id") or actor.get("client_name"),
+            client_name=actor.get("client_name"),
+            client_version=actor.get("client_version"),
+            tool=actor.get("tool"),
+            reason=(record.body or {}).get("reason"),
+            conversation_id=actor.get("conversation_id"),
+            message_id=actor.get("message_id"),
+            undoes=getattr(event, "undoes", None),
+            record=record,
+            event=event,
+        )
+
+    def _tell_task(self, id_: int, event: Any, stamp: Stamp) -> tuple[Any, str, Any]:
+        before = self.tasks.get(id_, NO_TASK)
+        after = self.tasks[id_] = tasks.evolve(before, event, stamp)
+        changes = _differences(before, after, (*tasks.FIELDS, "completed", "deleted"))
+        return ("task", id_), f"{_task_verb(event, changes)} task {id_} “{after.title}”", changes
+
+    def _tell_conversation(self, id_: int, event: Any, stamp: Stamp) -> tuple[Any, str, Any]:
+        before = self.conversations.get(id_, NO_CONVERSATION)
+        after = self.conversations[id_] = conversations.evolve(before, event, stamp)
+        message_id = conversations.message_id(event, stamp)
+        if message_id is None:
+            changes = _differences(before, after, ("title", "deleted"))
+            title = f" “{after.title}”" if after.title else ""
+            return (
+                ("conversation", id_),
+                f"{_VERBS[type(event)]} conversation {id_}{title}",
+                changes,
+            )
+        old = self.messages.get(message_id, NO_MESSAGE)
+        new = conversations.evolve_message(old, event, stamp, id_)
+        self.messages[message_id] = new
+        changes = _differences(old, new, ("role", "content", "metadata", "external_id", "deleted"))
+        if isinstance(event, MessageAdded):
+            changes = {"role": (None, event.role), **changes}
+        what = f"{_VERBS[type(event)]} message {message_id} of conversation {id_}"
+        return ("message", message_id), what, changes
+
+
+_VERBS: Mapping[type, str] = {
+    TaskCreated: "created",
+    TaskCompleted: "completed",
+    TaskReopened: "reopened",
+    TaskDeleted: "deleted",
+    TaskRestored: "restored",
+    ConversationCreated: "created",
+    ConversationDeleted: "deleted",
+    ConversationRestored: "restored",
+    MessageAdded: "added",
+    MessageEdited: "edited",
+    MessageDeleted: "deleted",
+    MessageRestored: "restored",
+}
+
+
+def _task_verb(event: Any, changes: dict[str, tuple[Any, Any]]) -> str:
+    if isinstance(event, TaskUpdated):
+        return f"changed {', '.join(changes) or 'nothing'} of"
+    return _VERBS[type(event)]
+
+
+def _differences(before: Any, after: Any, fields: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    found = {}
+    for field in fields:
+        old, new = getattr(before, field), getattr(after, field)
+        if old != new:
+            found[field] = (None if before.version == 0 else old, new)
+    return found
+
+
+def tell_all(records: Iterable[Record]) -> list[Entry]:
+    """Tell ``records``: whole streams, in order of position."""
+    narrator = Narrator()
+    return [narrator.tell(record) for record in records]
+
+
+class Conflict(NamedTuple):
+    """A field that an undo would set back, and the position of a later change of it."""
+
+    position: int
+    field: str
+    later: int
+
+
+Step = tuple[tuple[str, int], TaskCommand | ConversationCommand | MessageCommand]
+"""A subject, and the command that takes a change of it back."""
+
+
+class Undo(NamedTuple):
+    """How to undo some changes: the entries to undo and what undoes each, newest first."""
+
+    entries: list[Entry]
+    steps: list[Step]
+    conflicts: list[Conflict]
+
+
+def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
+    """Plan to undo the events at the positions ``targets``.
+
+    ``story``: all entries of every stream that has a target, oldest first. A target that is undone
+    already is left out, and so are pairs within the targets that cancel each other. A later change
+    of the same field, by an event that is no target and not itself undone, is a conflict.
+
+    Raises:
+        Refused: ``limit_exceeded``, above 500 changes; ``invalid_argument``, for what cannot be
+            undone: an erasure and what it erased.
+    """
+    undone = _undone(story)
+    chosen = [
+        entry
+        for entry in story
+        if entry.position in targets
+        and entry.position not in undone
+        and not (entry.undoes in targets and entry.undoes in undone)
+    ]
+    if len(chosen) > MOST_UNDONE:
+        raise Refused(
+            "limit_exceeded",
+            f"That is {len(chosen)} changes; one undo takes at most {MOST_UNDONE}.",
+            "Undo a shorter span first: begin with the newest changes.",
+        )
+    chosen.reverse()
+    steps = [(entry.subject, _inverse(entry)) for entry in chosen]
+    return Undo(chosen, steps, _conflicts(story, chosen, targets, undone))
+
+
+def _undone(story: Sequence[Entry]) -> set[int]:
+    """Return the positions of events whose undoing is in force: not undone in its turn."""
+    undone: set[int] = set()
+    for entry in reversed(story):
+        if entry.undoes is not None and entry.position not in undone:
+            undone.add(entry.undoes)
+    return undone
+
+
+def _conflicts(
+    story: Sequence[Entry], chosen: Sequence[Entry], targets: set[int], undone: set[int]
+) -> list[Conflict]:
+    later: dict[tuple[tuple[str, int], str], list[Entry]] = {}
+    for entry in story:
+        if entry.position not in targets and entry.position not in undone:
+            for field in entry.changes:
+                later.setdefault((entry.subject, field), []).append(entry)
+    return [
+        Conflict(entry.position, field, other.position)
+        for entry in chosen
+        for field in entry.changes
+        for other in later.get((entry.subject, field), ())
+        if other.position > entry.position
+        and not (other.undoes in undone and (other.undoes or 0) > entry.position)
+    ]
+
+
+def _inverse(  # noqa: C901 - a table of all events
+    entry: Entry,
+) -> TaskCommand | ConversationCommand | MessageCommand:
+    """Return the command that undoes one event."""
+    position = entry.position
+    match entry.event:
+        case TaskCreated() | TaskRestored():
+            return DeleteTask(undoes=position)
+        case TaskUpdated():
+            before = {field: old for field, (old, _) in entry.changes.items()}
+            return UpdateTask(changes=Changes(**before), undoes=position)  # type: ignore[typeddict-item] # of an update's own fields
+        case TaskCompleted():
+            return ReopenTask(undoes=position)
+        case TaskReopened():
+            return CompleteTask(undoes=position)
+        case TaskDeleted():
+            return RestoreTask(undoes=position)
+        case ConversationCreated() | ConversationRestored():
+            return DeleteConversation(undoes=position)
+        case ConversationDeleted():
+            return RestoreConversation(undoes=position)
+        case MessageAdded() | MessageRestored():
+            return DeleteMessage(undoes=position)
+        case MessageEdited():
+            return EditMessage(content=entry.changes["content"][0], undoes=position)
+        case MessageDeleted():
+            return RestoreMessage(undoes=position)
+        case _:
+            raise Refused(
+                "invalid_argument",
+                f"Position {position} is an erasure, or was erased: it cannot be undone.",
+                "Choose a later position.",
+            )
+
+
+def as_json(entry: Entry) -> Json:
+    """Return an entry in the shape of ``get_history``: what is unknown is left out."""
+    told: Json = {
+        "position": entry.position,
+        "at": iso(entry.at),
+        "type": entry.type,
+        "what": entry.what,
+        "changes": {field: list(pair) for field, pair in entry.changes.items()},
+        "client": entry.client,
+        "tool": entry.tool,
+        "reason": entry.reason,
+        "conversation_id": entry.conversation_id,
+        "message_id": entry.message_id,
+    }
+    if entry.client_version is not None or entry.client_name != entry.client:
+        told["claims"] = {"name": entry.client_name, "version": entry.client_version}
+    if entry.undoes is not None:
+        told["undoes"] = entry.undoes
+    return told

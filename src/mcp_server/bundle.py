@@ -1,0 +1,273 @@
+"""Check a bundle (``bundle_format``) offline: no network, no database, no key.
+
+The file may come from anyone. So nothing is extracted; what is read at once is bounded, whatever
+the zip claims; and whatever is wrong with it becomes a finding, not a traceback. A finding at
+position 0 is about a file of the bundle, which its ``field`` then names.
+"""
+
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Protocol
+
+from pydantic import ValidationError
+
+from events import catalog
+from events.ledger import Chain, Finding, Record
+from mcp_server import bundle_format as form
+from mcp_server.bundle_format import BadManifest, Manifest
+from mcp_server.event_line import LONGEST, BadLine, from_line
+
+ENOUGH = 1000
+"""Findings after which a check gives up: by then it is no question whether, only how badly."""
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+_CHUNK = 1 << 16
+_SMALL_FILE = 1 << 20
+_REQUIRED = (form.EVENTS, form.MANIFEST, form.README)
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,  # a way of compressing that Python does not know
+    RuntimeError,  # encrypted
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+)
+
+
+class _GivenUp(Exception):
+    """What comes after this cannot be read; ``finding`` says why."""
+
+    def __init__(self, field: str, what: str, position: int = 0) -> None:
+        super().__init__(what)
+        self.finding = Finding(position, field, what)
+
+
+class _Sparing:
+    """A file that never reads more than a megabyte at once, whatever the zip's directory claims."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(_SMALL_FILE + 1 if size < 0 else min(size, _SMALL_FILE + 1))
+        if len(content) > _SMALL_FILE:
+            raise zipfile.BadZipFile("its directory is too large")
+        return content
+
+
+def verify_bundle(path: Path) -> Iterator[Finding]:
+    """Yield what is wrong with the bundle at ``path``, nothing if it is intact.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            for count, finding in enumerate(_verify(file), 1):
+                yield finding
+                if count == ENOUGH:
+                    raise _GivenUp(
+                        "bundle", f"more than {ENOUGH} findings: the rest is not checked"
+                    )
+        except _GivenUp as end:
+            yield end.finding
+        except _ZIP_FAULTS as fault:
+            yield Finding(0, "bundle", f"cannot be read as a zip: {_plain(str(fault))}")
+
+
+def _plain(text: str) -> str:
+    """Return a library's words on one short line, without what a file's name could smuggle in."""
+    return re.sub(r"[^ -~]", "?", text)[:200]
+
+
+def _verify(file: IO[bytes]) -> Iterator[Finding]:
+    yield from _check_seal(file)
+    with zipfile.ZipFile(_Sparing(file)) as archive:
+        entries = _entries(archive)
+        yield from _check_names(archive, entries)
+        manifest, finding = _manifest(archive, entries)
+        if finding:
+            yield finding
+        if manifest:
+            yield from _check_small_files(archive, entries, manifest)
+        if form.EVENTS in entries:
+            yield from _check_events(archive, entries[form.EVENTS], manifest)
+
+
+def _check_seal(file: IO[bytes]) -> Iterator[Finding]:
+    """Compare the file with the seal in the zip's comment.
+
+    A zip without any comment is what remains when somebody packs the same files anew. That is
+    legal: the files account for themselves.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - form.COMMENT_BYTES - 22))
+    tail = file.read()
+    if tail[-22:].startswith(b"PK\5\6") and tail.endswith(b"\0\0"):
+        return
+    seal = tail[-64:]
+    file.seek(0)
+    digest, rest = sha256(), size - 64
+    while rest > 0:
+        chunk = file.read(min(rest, _SMALL_FILE))
+        digest.update(chunk)
+        rest -= len(chunk)
+    if not tail[:-64].endswith(form.COMMENT_TAG) or digest.hexdigest().encode() != seal:
+        yield Finding(0, "bundle", "the file was changed after it was written")
+
+
+def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    return {entry.filename: entry for entry in archive.infolist()}
+
+
+def _check_names(
+    archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
+) -> Iterator[Finding]:
+    if len(archive.infolist()) != len(entries):
+        yield Finding(0, "bundle", "holds two files of the same name")
+    for name in _REQUIRED:
+        if name not in entries:
+            yield Finding(0, name, "is missing")
+    for name, entry in entries.items():
+        if name not in form.FILES:
+            yield Finding(0, "bundle", f"holds a file that does not belong to it: {_plain(name)}")
+        elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _GivenUp(name, "is compressed in a way that bundles do not use")
+
+
+def _manifest(
+    archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
+) -> tuple[Manifest | None, Finding | None]:
+    if form.MANIFEST not in entries:
+        return None, None
+    try:
+        return Manifest.from_bytes(_small(archive, entries[form.MANIFEST])), None
+    except BadManifest as fault:
+        return None, Finding(0, form.MANIFEST, str(fault))
+
+
+def _small(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Return the content of a file that is read whole."""
+    with archive.open(entry) as file:
+        content = file.read(_SMALL_FILE + 1)
+    if len(content) > _SMALL_FILE:
+        raise _GivenUp(entry.filename, "is too large")
+    return content
+
+
+def _check_small_files(
+    archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], manifest: Manifest
+) -> Iterator[Finding]:
+    """Compare all files but the events and the manifest itself with the manifest."""
+    for name in sorted({*entries, *manifest.files} & form.FILES - {form.EVENTS, form.MANIFEST}):
+        if name not in manifest.files:
+            yield Finding(0, name, "is not in the manifest")
+        elif name not in entries:
+            yield Finding(0, name, "is missing")
+        elif sha256(_small(archive, entries[name])).hexdigest() != manifest.files[name]:
+            yield Finding(0, name, "is not what the manifest says (SHA-256)")
+    if set(manifest.files) - form.FILES:
+        yield Finding(0, form.MANIFEST, "names files that do not belong to a bundle")
+
+
+def _check_events(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, manifest: Manifest | None
+) -> Iterator[Finding]:
+    """Check the chain and every event in it. Without a manifest, for the user of the first line."""
+    digest = sha256()
+    chain: Chain | None = Chain(manifest.user) if manifest else None
+    user_id = manifest.user if manifest else ""
+    erased_through: int | None = None
+    for number, line in enumerate(_lines(archive, entry, digest), 1):
+        try:
+            owner, record = from_line(line)
+        except BadLine as fault:
+            yield Finding(number, "line", str(fault))
+            continue
+        if chain is None:
+            chain, user_id = Chain(owner), owner
+        if owner != user_id:
+            yield Finding(record.position, "user_id", "is another user's")
+        yield from check_event(chain, record)
+        erased_through = erased_through_by(record) or erased_through
+    if manifest and chain:
+        yield from chain.close(manifest.head)
+        yield from _check_manifest(manifest, digest.hexdigest(), erased_through)
+
+
+def check_event(chain: Chain, record: Record) -> Iterator[Finding]:
+    """Add one event to the chain; yield what is wrong with it."""
+    chain.add(record)
+    yield from chain.findings
+    chain.findings.clear()
+    if misfit := what_does_not_fold(record):
+        yield Finding(record.position, *misfit)
+
+
+def what_does_not_fold(record: Record) -> tuple[str, str] | None:
+    """Return the field and the reason why an event cannot be replayed, None if it can."""
+    begins = record.type in ("TaskCreated", "ConversationCreated", "LedgerErased")
+    event_class = catalog.TYPES.get(record.type)
+    if event_class is None:
+        return "type", "is unknown: forged, or from a newer version of Tasktrail"
+    if catalog.STREAM_TYPES[event_class] != record.stream_type:
+        return "stream_type", "is not that of its type"
+    if begins != (record.version == 1) or begins != (record.stream_id == record.position):
+        return "stream_id", "does not begin where its stream was created"
+    if record.body is None:
+        return None
+    if set(record.body) != {"data", "reason"}:
+        return "body", "does not have data and reason"
+    try:
+        catalog.decode(record.type, record.schema_version, record.body["data"])
+    except catalog.UnknownEvent:
+        return "schema_version", "is unknown: forged, or from a newer version of Tasktrail"
+    except ValidationError:
+        return "body", "is not of the shape that its type has"
+    return None
+
+
+def erased_through_by(record: Record) -> int | None:
+    """Return up to where this event says that the ledger was erased, None if it does not."""
+    if record.type != "LedgerErased" or record.body is None:
+        return None
+    data = record.body.get("data")
+    through = data.get("through") if isinstance(data, dict) else None
+    return through if isinstance(through, int) else None
+
+
+def _check_manifest(
+    manifest: Manifest, events_hash: str, erased_through: int | None
+) -> Iterator[Finding]:
+    if manifest.files.get(form.EVENTS) != events_hash:
+        yield Finding(0, form.EVENTS, "is not what the manifest says (SHA-256)")
+    if manifest.first_position != 1:
+        yield Finding(0, form.MANIFEST, "does not begin at position 1")
+    if manifest.erased_through != erased_through:
+        yield Finding(0, form.MANIFEST, "says otherwise than the events up to where it was erased")
+
+
+def _lines(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, digest: _Digest) -> Iterator[bytes]:
+    """Yield the lines without their line feeds, and feed every byte to ``digest``."""
+    rest = b""
+    with archive.open(entry) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+            if len(rest) > LONGEST:
+                raise _GivenUp(form.EVENTS, "has a line that is too long for an event")
+    if rest:
+        yield rest

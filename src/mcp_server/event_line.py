@@ -1,0 +1,94 @@
+"""One event as a line of JSON, as bundles and reports carry it.
+
+A line holds the columns of ``tasktrail.events``: bytes as lower-case hex, times as ISO 8601 in UTC
+with microseconds and a ``Z``. It is in canonical form (RFC 8785), so there is exactly one line for
+an event: whatever reads back to the same event but looks different has been tampered with.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from events.ledger import Json, Record, jcs
+
+LONGEST = 1 << 20
+"""Bytes of a line at most: several times the longest that the tools' limits allow."""
+
+_INT64 = 2**63 - 1
+Whole = Annotated[int, Field(ge=0, le=_INT64)]
+Hash = Annotated[bytes, Field(min_length=32, max_length=32)]
+Salt = Annotated[bytes, Field(min_length=16, max_length=16)]
+
+
+class BadLine(Exception):
+    """A line is not one that ``to_line`` writes; the text says why and quotes nothing."""
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", val_json_bytes="hex")
+
+    user_id: str
+    position: Whole
+    stream_type: str
+    stream_id: Whole
+    version: Whole
+    type: str
+    schema_version: Whole
+    event_id: UUID
+    command_id: UUID
+    actor: dict[str, Any]
+    commitment: Hash
+    body: dict[str, Any] | None
+    salt: Salt | None
+    content_hash: Hash
+    hash: Hash
+    recorded_at: AwareDatetime
+
+
+def to_line(user_id: str, record: Record) -> bytes:
+    """Return the event's line, without a line feed."""
+    return jcs(to_json(user_id, record))
+
+
+def to_json(user_id: str, record: Record) -> Json:
+    """Return the event's columns as JSON values."""
+    return {
+        "user_id": user_id,
+        **record._asdict(),
+        "event_id": str(record.event_id),
+        "command_id": str(record.command_id),
+        "commitment": record.commitment.hex(),
+        "salt": None if record.salt is None else record.salt.hex(),
+        "content_hash": record.content_hash.hex(),
+        "hash": record.hash.hex(),
+        "recorded_at": to_time(record.recorded_at),
+    }
+
+
+def to_time(at: datetime) -> str:
+    """Return ``at`` as ISO 8601 in UTC, always with microseconds."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def from_line(line: bytes) -> tuple[str, Record]:
+    """Return the user and the event of a line.
+
+    Raises:
+        BadLine: it is not JSON, not an event, or not in canonical form.
+    """
+    try:
+        fields = dict(_Line.model_validate_json(line))
+        user_id = fields.pop("user_id")
+        record = Record(**fields)
+        canonical = to_line(user_id, record)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in problem["loc"][:1])
+        raise BadLine(f"{where}: {problem['type']}" if where else "is not JSON") from None
+    except (ValueError, OverflowError, TypeError, RecursionError):
+        raise BadLine("holds a value that no event can hold") from None
+    if canonical != line:
+        raise BadLine("is not in canonical form")
+    return user_id, record

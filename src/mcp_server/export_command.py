@@ -1,0 +1,137 @@
+"""``tasktrail export``: one user's ledger as a file to take away."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from events.ledger import Json
+from mcp_server import settings, target
+from mcp_server.bundle_writer import write_bundle
+from mcp_server.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
+from mcp_server.snapshot import NoLedger, Snapshot, snapshot
+
+Tell = Callable[[int], None]
+
+
+class Format(str, Enum):  # noqa: UP042 - typer shows the values of a str Enum
+    """What ``--format`` takes."""
+
+    bundle = "bundle"
+    csv = "csv"
+    cloudevents = "cloudevents"
+
+
+def export(
+    user: Annotated[str, typer.Argument(help="Whose ledger.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
+    ],
+    format_: Annotated[
+        Format, typer.Option("--format", help="bundle can be verified; the others cannot.")
+    ] = Format.bundle,
+    json: Annotated[bool, typer.Option("--json", help="Say what was written as JSON.")] = False,
+) -> None:
+    """Write one user's whole ledger to a file that an auditor can take away."""
+    to_stdout = output == Path("-")
+    if to_stdout and format_ is Format.bundle:
+        raise typer.BadParameter("A bundle is a zip: give it a file.", param_hint="--output")
+    with target.opened(settings.read()) as database:
+        try:
+            if to_stdout:
+                asyncio.run(_export(database.server, user, format_, sys.stdout.buffer))
+                return
+            with replaced(output) as file:
+                summary = asyncio.run(_export(database.server, user, format_, file))
+        except NoLedger:
+            no_ledger(user)
+    summary["file"] = str(output)
+    _show(summary, json)
+
+
+def no_ledger(user: str) -> None:
+    """Say that there is nothing, and end. Raises: typer.Exit."""
+    print(f"tasktrail: nothing was ever written for user {user!r}.", file=sys.stderr)  # noqa: T201
+    raise typer.Exit(2)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path`` when all is written, and never half of it."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w+b") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+async def _export(conninfo: str, user: str, format_: Format, file: BinaryIO) -> Json:
+    """Write the ledger and return a summary of it."""
+    async with snapshot(conninfo, user) as ledger:
+        with progress("Exporting", ledger.head.position) as tell:
+            await _write(ledger, format_, file, tell)
+        return {
+            "user": user,
+            "format": format_.value,
+            "events": ledger.head.position,
+            "last_position": ledger.head.position,
+            "head_hash": ledger.head.hash.hex(),
+        }
+
+
+async def _write(ledger: Snapshot, format_: Format, file: BinaryIO, tell: Tell) -> None:
+    if format_ is Format.bundle:
+        now = datetime.now(UTC)
+        await write_bundle(file, ledger.user_id, ledger.head, ledger.pages(), now, tell)
+        return
+    if format_ is Format.csv:
+        file.write(to_csv([CSV_COLUMNS]))
+    async for page in ledger.pages():
+        if format_ is Format.csv:
+            file.write(to_csv(csv_row(record) for record in page))
+        else:
+            events = (to_cloud_event(ledger.user_id, record) for record in page)
+            file.write(b"".join(orjson.dumps(event) + b"\n" for event in events))
+        tell(page[-1].position)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Tell]:
+    """Show a bar on standard error while it lasts, if that is a terminal and it is worth while."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal or total < 10_000,
+    )
+    with bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _show(summary: Json, as_json: bool) -> None:
+    if as_json:
+        print(orjson.dumps(summary).decode())  # noqa: T201 - this is the command line
+        return
+    lines = [
+        f"{summary['events']} events of {summary['user']!r} -> {summary['file']}",
+        f"head: position {summary['last_position']}, hash {summary['head_hash']}",
+    ]
+    if summary["format"] == Format.bundle.value:
+        lines.append(f"check it anywhere: tasktrail verify --bundle {summary['file']}")
+    print("\n".join(lines))  # noqa: T201 - as above

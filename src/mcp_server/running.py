@@ -1,0 +1,54 @@
+"""A database that is ready to serve: found, migrated if it is ours, checked, kept alive."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from mcp_server import selfcheck, target
+from mcp_server.database import Database
+from mcp_server.postgres import Cluster, PostgresUnavailable
+from mcp_server.settings import Settings
+
+SECONDS_BETWEEN_LOOKS = 1.0
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    """Yield the pool of this event loop.
+
+    Raises:
+        Unsafe: the database would not keep its promises (``mcp_server.selfcheck``).
+        PostgresUnavailable: the embedded Postgres cannot be started.
+        Refused: ``unavailable``.
+    """
+    opening = target.opened(settings)
+    found = await asyncio.to_thread(opening.__enter__)
+    try:
+        async with Database(found.server) as pool:
+            async with pool.connection() as connection:
+                await selfcheck.refuse_unsafe(connection, allowed=settings.allow_unsafe_database)
+            watch = asyncio.create_task(_watch(found.cluster)) if found.cluster else None
+            try:
+                yield pool
+            finally:
+                if watch is not None:
+                    watch.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await watch
+    finally:
+        await asyncio.to_thread(opening.__exit__, None, None, None)
+
+
+async def _watch(cluster: Cluster) -> None:
+    """Start the embedded Postgres again when it dies; until then calls answer ``unavailable``."""
+    while True:
+        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        try:
+            if await asyncio.to_thread(cluster.ensure_running):
+                log.warning("postgres_restarted")
+        except PostgresUnavailable as error:
+            log.error("postgres_down", problem=str(error))

@@ -1,0 +1,211 @@
+"""``tasktrail serve``: MCP over HTTP, over stdio, or over both from one process."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+import structlog
+import typer
+import uvicorn
+from rich.console import Console
+from uvicorn.supervisors import Multiprocess
+
+from mcp_server import logs, running, selfcheck, settings, target
+from mcp_server.database import Database
+from mcp_server.identity import check_user_id
+from mcp_server.issue import development_secret, issue
+from mcp_server.server import TasktrailServer
+from mcp_server.settings import Settings, SettingsError
+
+DRAIN_SECONDS = 10
+TOKEN_DAYS = 30
+CORES_PER_WORKER = 2
+"""Cores for one worker: the other is Postgres'."""
+
+log = structlog.get_logger()
+
+
+class Transport(StrEnum):
+    """How clients reach the server."""
+
+    http = "http"
+    stdio = "stdio"
+    both = "http+stdio"
+
+
+def serve(
+    transport: Annotated[Transport, typer.Option(help="How clients reach it.")] = Transport.http,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes. Default: one for two cores.")
+    ] = None,
+    user: Annotated[str, typer.Option(help="Whose tasks, on stdio.")] = "local",
+) -> None:
+    """Serve MCP; with an embedded Postgres when DATABASE_URL is not set."""
+    configured = settings.read()
+    logs.configure(configured.log)
+    principal = _principal(user)
+    if transport is Transport.stdio:
+        _run(_serve_stdio(configured, principal))
+        return
+    _refuse_open_door(configured, host)
+    if transport is Transport.both:
+        thread = threading.Thread(
+            target=lambda: _run(_serve_stdio(configured, principal)), name="stdio", daemon=True
+        )
+        thread.start()
+    _serve_http(configured, host, port, workers, quiet=transport is Transport.both)
+
+
+def _principal(user: str) -> str:
+    try:
+        return check_user_id(user)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--user") from None
+
+
+def _refuse_open_door(configured: Settings, host: str) -> None:
+    """Raises: SettingsError: without any auth setting only this machine may call."""
+    if configured.authenticates or host == "localhost" or _is_loopback(host):
+        return
+    raise SettingsError(
+        f"Refusing to listen on {host} without authentication. Set BETTER_AUTH_SECRET (at least 32"
+        " bytes) or TASKTRAIL_JWKS_URL, or listen on 127.0.0.1."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _run(serving: Any) -> None:
+    if sys.platform == "win32":
+        asyncio.run(serving)
+    else:
+        import uvloop
+
+        uvloop.run(serving)
+
+
+async def _serve_stdio(configured: Settings, principal: str) -> None:
+    async with running.database(configured) as database:
+        server = TasktrailServer(database, configured, principal)
+        log.info("serving", transport="stdio", user=principal)
+        await server.run_stdio_async()
+
+
+def _serve_http(
+    configured: Settings, host: str, port: int, workers: int | None, *, quiet: bool
+) -> None:
+    """Start the embedded Postgres first, so that what is wrong shows before the port opens."""
+    with target.opened(configured) as found:
+        _run(_check(found, configured))
+        count = workers or max(1, (os.cpu_count() or 1) // CORES_PER_WORKER)
+        config = uvicorn.Config(
+            partial(_app, configured, host),
+            factory=True,
+            host=host,
+            port=port,
+            workers=count,
+            loop="auto",
+            http="httptools",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+        listening = config.bind_socket()
+        address = f"http://{_shown(host)}:{listening.getsockname()[1]}/mcp"
+        if not quiet:
+            _introduce(configured, address)
+        log.info("serving", transport="http", url=address, workers=count)
+        if count == 1:
+            _Server(config).run(sockets=[listening])
+            return
+        with _shared_metrics():
+            Multiprocess(config, sockets=[listening]).run()
+
+
+def _shown(host: str) -> str:
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared
+    return f"[{name}]" if ":" in name and not name.startswith("[") else name
+
+
+async def _check(found: target.Target, configured: Settings) -> None:
+    async with Database(found.server) as pool, pool.connection() as connection:
+        await selfcheck.refuse_unsafe(connection, allowed=configured.allow_unsafe_database)
+
+
+class _Server(uvicorn.Server):
+    """Ends with 0 after SIGTERM: uvicorn's own raises the signal again when it has drained."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """Let the workers' counters be added up: each writes its own file in a folder of this run."""
+    with tempfile.TemporaryDirectory(prefix="tasktrail-metrics-") as folder:
+        settings.pass_on("PROMETHEUS_MULTIPROC_DIR", folder)
+        yield
+
+
+def _app(configured: Settings, host: str) -> Any:
+    """Return the app of one worker."""
+    from mcp_server.http import create_app
+
+    logs.configure(configured.log)
+    return create_app(configured, host)
+
+
+def _introduce(configured: Settings, address: str) -> None:
+    """Print how to connect, to standard error: with a token where we can make one."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if configured.authenticates:
+        token = "<token>"  # noqa: S105 - a placeholder
+        note = (
+            "Every client needs its user's token. With the shared secret: tasktrail token --user U"
+        )
+    else:
+        secret = development_secret(configured.home)
+        token = issue(
+            secret, "local", None, TOKEN_DAYS * 86_400, configured.issuer, configured.audience
+        )
+        note = (
+            f"The token is for the user 'local', for {TOKEN_DAYS} days."
+            " New ones: tasktrail token --user U"
+        )
+    console.print(f"\n[bold]Tasktrail[/bold] serves MCP at [bold]{address}[/bold]\n{note}\n")
+    console.print("Claude Code:")
+    console.print(
+        f"  claude mcp add --transport http tasktrail {address}"
+        f' --header "Authorization: Bearer {token}"\n',
+        markup=False,
+    )
+    console.print("Cursor, VS Code and others (mcp.json):")
+    client = {"url": address, "headers": {"Authorization": f"Bearer {token}"}}
+    console.print(f"  {json.dumps({'mcpServers': {'tasktrail': client}})}\n", markup=False)

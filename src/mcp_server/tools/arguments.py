@@ -1,0 +1,112 @@
+"""What the arguments of several tools are made of. The schema that agents see comes from here."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar
+
+import orjson
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from events.errors import Refused
+from events.ledger import Json
+from events.text import OneLine
+
+LARGEST = 2**53 - 1
+
+
+def _digits(value: Any) -> Any:
+    """Design B's clients send ids as strings."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
+        return int(value)
+    return value
+
+
+def _moment(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.isascii() and value.isdigit():
+        return _digits(value)
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("must be a position (integer) or a time with offset (2026-12-01T09:00:00Z)")
+
+
+_INTEGER_OR_STRING = {"type": ["integer", "string"]}
+
+Id = Annotated[
+    int, BeforeValidator(_digits), Field(ge=1, le=LARGEST), WithJsonSchema(_INTEGER_OR_STRING)
+]
+Position = Annotated[
+    int, BeforeValidator(_digits), Field(ge=0, le=LARGEST), WithJsonSchema(_INTEGER_OR_STRING)
+]
+Moment = Annotated[
+    Annotated[int, Field(ge=0, le=LARGEST)] | datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema(_INTEGER_OR_STRING),
+]
+Version = Annotated[int, Field(ge=1, le=LARGEST)]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), OneLine]
+IdempotencyKey = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128), OneLine
+]
+Cursor = Annotated[str, StringConstraints(max_length=500)]
+
+
+class Arguments(BaseModel):
+    """The arguments of one tool: exactly these, of exactly these types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    tool: ClassVar[str]
+
+
+class Change(Arguments):
+    """The arguments that every change takes."""
+
+    reason: Reason | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+    def request(self) -> Json:
+        """Return what makes two requests the same: the tool's own arguments, as given."""
+        return self.model_dump(
+            mode="json", exclude={"reason", "idempotency_key"}, exclude_defaults=True
+        )
+
+
+def pack(*key: Any) -> str:
+    """Return an opaque cursor for a page that continues after ``key``."""
+    return base64.urlsafe_b64encode(orjson.dumps(key)).decode().rstrip("=")
+
+
+def unpack(cursor: str | None, kind: str, types: tuple[type, ...]) -> tuple[Any, ...] | None:
+    """Return the key of a cursor that was made for ``kind``; None without one.
+
+    Raises:
+        Refused: ``invalid_argument``, for a cursor that was not made by ``pack`` for this.
+    """
+    if cursor is None:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        made_for, *key = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, TypeError):
+        made_for, key = None, []
+    if made_for != kind or [type(value) for value in key] != list(types):
+        raise invalid("cursor", "is not one that this question gave", "Start again without cursor.")
+    return tuple(key)
+
+
+def invalid(argument: str, problem: str, hint: str = "") -> Refused:
+    """Return the refusal of an argument, by its name."""
+    return Refused("invalid_argument", f"{argument} {problem}.", hint, {"argument": argument})

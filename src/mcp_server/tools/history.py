@@ -1,0 +1,357 @@
+"""The two tools for what happened: tell it, and undo it."""
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, NamedTuple, Self
+
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from events import audit, catalog
+from events import conversation as conversations
+from events import task as tasks
+from events.audit import Entry
+from events.conversation import conversation_not_found
+from events.draft import Draft
+from events.errors import Refused
+from events.ledger import Json, Record
+from events.store import Connection
+from events.text import OneLine
+from mcp_server.database import Database
+from mcp_server.handle import TRIES, Context, handle
+from mcp_server.tools.arguments import (
+    Arguments,
+    Change,
+    Cursor,
+    Id,
+    Moment,
+    Position,
+    invalid,
+    pack,
+    unpack,
+)
+from mcp_server.tools.pages import take
+from projections import history
+from projections.current import Wanted
+from projections.history import Filter, Stream
+
+ClientName = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), OneLine
+]
+EventType = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), OneLine
+]
+
+
+class GetHistory(Arguments):
+    tool: ClassVar = "get_history"
+
+    task_id: Id | None = None
+    conversation_id: Id | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+    client: ClientName | None = None
+    event_type: EventType | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Cursor | None = None
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> Self:
+        if self.task_id is not None and self.conversation_id is not None:
+            raise PydanticCustomError("task_id", "give task_id or conversation_id, not both")
+        return self
+
+    async def answer(self, database: Database, context: Context) -> Json:
+        if self.event_type is not None and self.event_type not in catalog.TYPES:
+            raise invalid(
+                "event_type", "is none that exists", f"There are: {', '.join(catalog.TYPES)}."
+            )
+        kind = "history"
+        (below,) = unpack(self.cursor, kind, (int,)) or (history.END,)
+        async with database.connection() as reader:
+            records = await history.page(
+                reader, context.user_id, self._filter(), self.limit + 1, below
+            )
+            if not records and self.cursor is None:
+                await self._refuse_unknown(reader, context)
+            told = await _told_before(reader, context.user_id, records)
+        entries = told[::-1]
+        shown, more = take(entries, self.limit, audit.as_json, line)
+        answer: Json = {"events": shown, "truncated": more}
+        if more:
+            answer["next_cursor"] = pack(kind, entries[len(shown) - 1].position)
+        return answer
+
+    def _filter(self) -> Filter:
+        stream: Stream | None = None
+        if self.task_id is not None:
+            stream = ("task", self.task_id)
+        elif self.conversation_id is not None:
+            stream = ("conversation", self.conversation_id)
+        return Filter(
+            stream, self.conversation_id, self.since, self.until, self.client, self.event_type
+        )
+
+    async def _refuse_unknown(self, reader: Connection, context: Context) -> None:
+        """Nothing was found: because of the filters, or because there is no such thing?"""
+        stream = self._filter().stream
+        if stream is None or await history.page(reader, context.user_id, Filter(stream), 1):
+            return
+        if self.task_id is not None:
+            raise Refused(
+                "not_found",
+                f"There is no task {self.task_id}.",
+                "list_tasks(deleted=true) shows deleted ones.",
+            )
+        raise conversation_not_found(self.conversation_id or 0)
+
+
+async def _told_before(reader: Connection, user_id: str, records: list[Record]) -> list[Entry]:
+    """Tell ``records``, oldest first, with the events before them that they change.
+
+    A stream's beginning needs none, and neither does a message that is added.
+    """
+    if not records:
+        return []
+    simple = {"ConversationCreated", "MessageAdded", "LedgerErased"}
+    which = {
+        (record.stream_type, record.stream_id)
+        for record in records
+        if record.version > 1 and record.type not in simple
+    }
+    wanted = {record.position for record in records}
+    whole = {record.position: record for record in records}
+    until = max(wanted)
+    async for page in history.streams(reader, user_id, which, until):
+        whole |= {record.position: record for record in page}
+    narrator = audit.Narrator()
+    entries = (narrator.tell(whole[position]) for position in sorted(whole))
+    return [entry for entry in entries if entry.position in wanted]
+
+
+def line(event: Json) -> str:
+    """Return an event as one line for a model: long values cut."""
+    parts = [f"{event['position']} {event['at'][:19]}Z {event['what']}"]
+    if event["type"] in ("TaskUpdated", "MessageEdited"):
+        pairs = event["changes"].items()
+        parts += [f"{field}: {_short(old)} → {_short(new)}" for field, (old, new) in pairs]
+    by = event["client"] or event["tool"]
+    why = f", because: {event['reason']}" if event["reason"] else ""
+    caused = f", message {event['message_id']}" if event["message_id"] else ""
+    undoes = f", undoes {event['undoes']}" if "undoes" in event else ""
+    return f"{'  '.join(parts)}  (by {by}{caused}{why}{undoes})"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+class Undo(Change):
+    tool: ClassVar = "undo"
+
+    position: Annotated[Position, Field(ge=1)] | None = None
+    since: Moment | None = None
+    conversation_id: Id | None = None
+    dry_run: bool = False
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _one_span(self) -> Self:
+        spans = [self.position, self.since, self.conversation_id]
+        if not any(span is not None for span in spans):
+            raise PydanticCustomError("position", "give position, since or conversation_id")
+        if self.position is not None and (spans[1], spans[2]) != (None, None):
+            raise PydanticCustomError("position", "position goes alone")
+        return self
+
+    async def answer(self, database: Database, context: Context) -> Json:
+        """Plan on what is read, then write if that is still so; else plan again."""
+        for _ in range(TRIES):
+            plan = await self._plan(database, context)
+            try:
+                if self.dry_run:
+                    return _rehearse(plan)
+                return await handle(database, _Compensation(self, plan), context)
+            except _Stale:
+                continue
+        raise Refused(
+            "version_conflict",
+            "Others kept changing the same things at the same time; nothing was undone.",
+            "Try again.",
+        )
+
+    async def _plan(self, database: Database, context: Context) -> "_Plan":
+        async with database.connection() as reader:
+            try:
+                targets = await self._targets(reader, context.user_id)
+                streams = {(record.stream_type, record.stream_id) for record in targets}
+                pages = history.streams(reader, context.user_id, streams)
+                narrator = audit.Narrator()
+                story = [narrator.tell(record) async for page in pages for record in page]
+                undo = audit.plan_undo(story, {record.position for record in targets})
+            except Refused as refusal:
+                return _Plan(audit.Undo([], [], []), audit.Narrator(), refusal)
+        return _Plan(undo, narrator, None)
+
+    async def _targets(self, reader: Connection, user_id: str) -> list[Record]:
+        """Return the events to undo. Raises: Refused, if there are none or too many."""
+        most = 4 * audit.MOST_UNDONE
+        if self.position is not None:
+            span = Filter(since=self.position, until=self.position + 1)
+            found = await history.page(reader, user_id, span, 1)
+            if not found:
+                raise Refused(
+                    "not_found",
+                    f"There is no change at position {self.position}.",
+                    "get_history shows the positions that exist.",
+                )
+            return found
+        if self.conversation_id is not None:
+            await _refuse_unknown_conversation(reader, user_id, self.conversation_id)
+        span = Filter(caused_in=self.conversation_id, since=self.since)
+        found = await history.page(reader, user_id, span, most + 1)
+        if len(found) > most:
+            raise Refused(
+                "limit_exceeded",
+                f"That is more than {most} events; one undo takes at most {audit.MOST_UNDONE}.",
+                "Undo a shorter span first: begin with the newest changes.",
+            )
+        own = ("conversation", self.conversation_id)
+        return [record for record in found if (record.stream_type, record.stream_id) != own]
+
+
+async def _refuse_unknown_conversation(
+    reader: Connection, user_id: str, conversation_id: int
+) -> None:
+    if not await history.page(reader, user_id, Filter(("conversation", conversation_id)), 1):
+        raise conversation_not_found(conversation_id)
+
+
+class _Stale(Exception):
+    """Something has changed since the undo was planned."""
+
+
+class _Plan(NamedTuple):
+    """How to undo, on the state that ``narrator`` knows; or why not."""
+
+    undo: audit.Undo
+    narrator: audit.Narrator
+    refusal: Refused | None
+
+
+class _Compensation:
+    """The command that carries out a plan: it appends what compensates, and rewrites nothing."""
+
+    tool = "undo"
+
+    def __init__(self, wish: Undo, plan: _Plan) -> None:
+        self.reason = wish.reason
+        self.idempotency_key = wish.idempotency_key
+        self._wish = wish
+        self._plan = plan
+
+    def request(self) -> Json:
+        return self._wish.request()
+
+    def _ids(self, kind: str) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(id_ for (of, id_), _ in self._plan.undo.steps if of == kind))
+
+    def wanted(self) -> Wanted:
+        return Wanted(
+            task_ids=self._ids("task"),
+            conversation_ids=self._ids("conversation"),
+            message_ids=self._ids("message"),
+        )
+
+    def decide(self, draft: Draft) -> Json:
+        self._refuse_if_stale(draft)
+        return _carry_out(draft, self._plan, force=self._wish.force)
+
+    def _refuse_if_stale(self, draft: Draft) -> None:
+        known = self._plan.narrator
+        current = [
+            *((task.version, known.tasks[id_].version) for id_, task in draft.tasks.items()),
+            *(
+                (conversation.version, known.conversations[id_].version)
+                for id_, conversation in draft.conversations.items()
+            ),
+        ]
+        if any(now != then for now, then in current):
+            raise _Stale
+
+
+def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
+    """Decide the steps of ``plan``. Raises: Refused."""
+    if plan.refusal is not None:
+        raise plan.refusal
+    _take_steps(draft, plan.undo.steps)
+    if not draft.entries:
+        return {"undone": [], "events": [], "conflicts": [], "unchanged": True}
+    conflicts = [conflict._asdict() for conflict in plan.undo.conflicts]
+    if conflicts and not force:
+        raise Refused(
+            "undo_conflict",
+            f"{len(conflicts)} fields were changed again later; nothing was undone.",
+            "Undo the later changes too, or repeat with force=true to overwrite them.",
+            {"conflicts": conflicts},
+        )
+    answer: Json = {
+        "undone": [{"position": entry.position, "what": entry.what} for entry in plan.undo.entries],
+        "events": [-number - 1 for number in range(len(draft.entries))],
+        "conflicts": conflicts,
+    }
+    answer["position"] = -len(draft.entries)
+    if len({(entry.stream_type, entry.stream_id) for entry in draft.entries}) == 1:
+        answer["version"] = draft.entries[-1].version
+    return answer
+
+
+def _take_steps(draft: Draft, steps: Sequence[audit.Step]) -> None:
+    """Decide what undoes each change, newest first. Raises: Refused."""
+    for (kind, id_), command in steps:
+        match command:
+            case tasks.CreateTask() | conversations.CreateConversation():
+                raise AssertionError(f"{kind} {id_}: nothing is undone by creating")
+            case conversations.AddMessage():
+                raise AssertionError(f"{kind} {id_}: nothing is undone by adding")
+            case (
+                conversations.EditMessage()
+                | conversations.DeleteMessage()
+                | conversations.RestoreMessage()
+            ):
+                draft.change_message(id_, command)
+            case conversations.DeleteConversation() | conversations.RestoreConversation():
+                draft.change_conversation(id_, command)
+            case _:
+                draft.change_task(id_, command)
+
+
+def _rehearse(plan: _Plan) -> Json:
+    """Return what would happen, and do nothing. Raises: Refused, as the real thing would."""
+    known = plan.narrator
+    draft = Draft(dict(known.tasks), dict(known.conversations), dict(known.messages))
+    answer = _carry_out(draft, plan, force=True)
+    answer.pop("position", None)
+    answer.pop("version", None)
+    undone = {entry.position: entry for entry in plan.undo.entries}
+    answer["events"] = [
+        {
+            "type": entry.event.type,
+            "undoes": entry.event.undoes,
+            "changes": {
+                field: [new, old]
+                for field, (old, new) in undone[entry.event.undoes].changes.items()
+            },
+        }
+        for entry in draft.entries
+        if not isinstance(entry.event, _NEVER_IN_AN_UNDO) and entry.event.undoes is not None
+    ]
+    return {**answer, "dry_run": True}
+
+
+_NEVER_IN_AN_UNDO = (
+    tasks.TaskCreated,
+    conversations.ConversationCreated,
+    conversations.MessageAdded,
+    catalog.LedgerErased,
+)

@@ -1,0 +1,53 @@
+"""What is wrong with the arguments of a call, said without repeating any of them."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from events.errors import Code, Refused
+from mcp_server.tools.catalogue import Tool
+
+
+def as_refusal(tool: Tool, error: ValidationError) -> Refused:
+    """Return the first problem as a refusal that names the argument."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    path = [part for part in problem["loc"] if isinstance(part, int) or _is_name(tool, part)]
+    if not path and problem["type"] in tool.arguments.model_fields:
+        path = [problem["type"]]
+    argument = ".".join(str(part) for part in path) or "arguments"
+    if problem["type"] == "extra_forbidden":
+        argument = _shown(str(problem["loc"][-1]))
+        message = f"{tool.name} has no argument {argument}."
+        known = ", ".join(tool.arguments.model_fields)
+        return _invalid("invalid_argument", argument, message, f"It takes: {known}.")
+    code = _code(argument, problem["type"], error)
+    message = f"{argument}: {_words(problem)}."
+    return _invalid(code, argument, message, "Correct it and call again; nothing was done.")
+
+
+def _is_name(tool: Tool, part: Any) -> bool:
+    """Keep names of arguments; pydantic adds the names of the alternatives of a union."""
+    inner = ("title", "description", "priority", "due", "tags")
+    return part in tool.arguments.model_fields or part in inner
+
+
+def _shown(name: str) -> str:
+    """A name that the caller made up: cut, and only if it is printable."""
+    return name[:64] if name.isprintable() and name.isascii() else "of that name"
+
+
+def _code(argument: str, type_: str, error: ValidationError) -> Code:
+    if argument == "role" and type_ != "missing":
+        return "invalid_role"
+    if argument == "content" and (type_ == "value_error" and "blank" in str(error)):
+        return "empty_content"
+    return "invalid_argument"
+
+
+def _words(problem: Any) -> str:
+    text = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+    return text.removeprefix("String ").removeprefix("Input ").replace("should", "must")
+
+
+def _invalid(code: Code, argument: str, message: str, hint: str) -> Refused:
+    return Refused(code, message, hint, {"argument": argument})

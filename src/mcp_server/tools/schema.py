@@ -1,0 +1,54 @@
+"""JSON Schemas made small: inline, without titles, and without saying that null is allowed too."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from events.ledger import Json
+
+_NOISE = ("title", "default", "additionalProperties")
+
+
+def input_schema(arguments: type[BaseModel]) -> Json:
+    """Return the schema of a tool's arguments, with no ``$ref``."""
+    schema = arguments.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    small: Json = _small(schema, definitions)
+    return {**small, "additionalProperties": False}
+
+
+def _small(schema: Any, definitions: Json) -> Any:
+    if isinstance(schema, list):
+        return [_small(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _small(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in schema:
+        return _one_of(schema, definitions)
+    small: Json = {}
+    for key, value in schema.items():
+        if key == "properties":
+            small[key] = {name: _small(part, definitions) for name, part in value.items()}
+        elif key == "default" and value not in (None, [], False):
+            small[key] = value
+        elif key not in _NOISE:
+            small[key] = _small(value, definitions)
+    return small
+
+
+def _one_of(schema: Json, definitions: Json) -> Json:
+    """Drop the null of an optional field: not to give it is the way to say nothing."""
+    parts = [_small(part, definitions) for part in schema["anyOf"]]
+    parts = [part for part in parts if part != {"type": "null"}]
+    if len(parts) == 1:
+        part: Json = parts[0]
+        return part
+    return {"anyOf": parts}
+
+
+def output_schema(properties: Mapping[str, Any]) -> Json:
+    """Return the schema of an answer: of a success, or of an error with its code."""
+    errors = {"code": {"type": "string"}, "message": {"type": "string"}, "hint": {"type": "string"}}
+    return {"type": "object", "properties": {**properties, **errors}}

@@ -1,0 +1,409 @@
+"""The six tools for tasks."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from events import audit
+from events import task as tasks
+from events.draft import Draft
+from events.errors import Refused
+from events.ledger import Json
+from events.stamp import Stamp, iso
+from events.task import (
+    NO_TASK,
+    CreateTask,
+    Description,
+    Due,
+    Priority,
+    ReopenTask,
+    Tag,
+    Tags,
+    Task,
+    Title,
+    due_moment,
+)
+from events.task import (
+    CompleteTask as Complete,
+)
+from events.task import (
+    DeleteTask as Delete,
+)
+from events.task import (
+    UpdateTask as Update,
+)
+from events.text import OneLine
+from mcp_server.database import Database
+from mcp_server.handle import Context
+from mcp_server.tools.arguments import (
+    Arguments,
+    Change,
+    Cursor,
+    Id,
+    Moment,
+    Version,
+    invalid,
+    pack,
+    unpack,
+)
+from mcp_server.tools.pages import take
+from projections import history
+from projections import tasks as rows
+from projections.current import Wanted
+from projections.tasks import Filter, Sort
+
+LATEST_CHANGES = 5
+
+
+class NewTask(BaseModel):
+    """One task of a bulk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    title: Title
+    description: Description | None = None
+    priority: Priority | None = None
+    due: Due | None = None
+    tags: Tags = []
+
+
+class AddTask(Change):
+    tool: ClassVar = "add_task"
+
+    title: Title | None = None
+    description: Description | None = None
+    priority: Priority | None = None
+    due: Due | None = None
+    tags: Tags = Field(default_factory=list)
+    tasks: Annotated[list[NewTask], Field(min_length=1, max_length=50)] | None = None
+
+    @model_validator(mode="after")
+    def _one_or_many(self) -> Self:
+        if self.tasks is None and self.title is None:
+            raise PydanticCustomError("title", "title is required (or tasks, for several)")
+        own = {"title", "description", "priority", "due", "tags"} & self.model_fields_set
+        if self.tasks is not None and own:
+            raise PydanticCustomError(
+                "tasks", "tasks cannot be combined with a single task's fields"
+            )
+        return self
+
+    def wanted(self) -> Wanted:
+        return Wanted()
+
+    def decide(self, draft: Draft) -> Json:
+        if self.tasks is not None:
+            return _together([_add(draft, new) for new in self.tasks])
+        return _add(draft, self)
+
+
+def _add(draft: Draft, new: NewTask | AddTask) -> Json:
+    fields = new.model_dump(include=set(tasks.FIELDS))
+    task = draft.change_task(None, CreateTask.model_construct(**fields))
+    draft.similar_to.append(task.title)
+    return {**_changed(task, "created"), "similar": task.title}
+
+
+def _changed(task: Task, status: str) -> Json:
+    return {
+        "task_id": task.id,
+        "status": status,
+        "title": task.title,
+        "version": task.version,
+        "position": task.position,
+    }
+
+
+def _together(results: list[Json]) -> Json:
+    """The answer of a bulk: all or nothing, one command, one last position."""
+    answer: Json = {"tasks": results, "position": _last([result["position"] for result in results])}
+    if all(result.get("unchanged") for result in results):
+        answer["unchanged"] = True
+    return answer
+
+
+def _last(positions: list[int]) -> int:
+    """The latest position: provisional ones (negative) come after real ones, -2 after -1."""
+    provisional = [position for position in positions if position < 0]
+    return min(provisional) if provisional else max(positions)
+
+
+Ids = Annotated[list[Id], Field(min_length=1, max_length=50)]
+
+
+def _as_list(ids: int | list[int], expected_version: int | None) -> list[int]:
+    """Return the ids. Raises: Refused, for what a list cannot be combined with."""
+    if isinstance(ids, int):
+        return [ids]
+    if expected_version is not None:
+        raise invalid("expected_version", "goes with one task, not with a list")
+    if len(set(ids)) < len(ids):
+        raise invalid("task_id", "names a task twice")
+    return ids
+
+
+class UpdateTask(Change):
+    tool: ClassVar = "update_task"
+
+    task_id: Id
+    title: Title | None = None
+    description: Description | None = None
+    priority: Priority | None = None
+    due: Due | None = None
+    tags: Tags | None = None
+    clear: Annotated[
+        list[Literal["description", "priority", "due", "tags"]], Field(max_length=4)
+    ] = Field(default_factory=list)
+    expected_version: Version | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if any(getattr(self, name) is not None for name in self.clear):
+            raise PydanticCustomError("clear", "clear names a field that is also given a value")
+        if not self._changes():
+            raise PydanticCustomError("title", "give at least one field to change, or clear")
+        return self
+
+    def _changes(self) -> tasks.Changes:
+        given = {name: getattr(self, name) for name in tasks.FIELDS}
+        changes: Any = {name: value for name, value in given.items() if value is not None}
+        changes |= {name: [] if name == "tags" else None for name in self.clear}
+        return tasks.Changes(**changes)  # type: ignore[typeddict-item] # a part of a Changes
+
+    def wanted(self) -> Wanted:
+        return Wanted(task_ids=(self.task_id,))
+
+    def decide(self, draft: Draft) -> Json:
+        before = draft.task(self.task_id)
+        draft.expect_version(before.version, self.expected_version)
+        after = draft.change_task(self.task_id, Update(changes=self._changes()))
+        changed = [name for name in tasks.FIELDS if getattr(before, name) != getattr(after, name)]
+        answer = {**_changed(after, "updated"), "changed": changed}
+        return answer if changed else {**answer, "unchanged": True}
+
+
+class CompleteTask(Change):
+    tool: ClassVar = "complete_task"
+
+    task_id: Id | Ids
+    completed: bool = True
+    expected_version: Version | None = None
+
+    def wanted(self) -> Wanted:
+        return Wanted(task_ids=tuple(_as_list(self.task_id, self.expected_version)))
+
+    def decide(self, draft: Draft) -> Json:
+        command = Complete() if self.completed else ReopenTask()
+        status = "completed" if self.completed else "pending"
+        return _change_each(draft, self.task_id, self.expected_version, command, status)
+
+
+class DeleteTask(Change):
+    tool: ClassVar = "delete_task"
+
+    task_id: Id | Ids
+    expected_version: Version | None = None
+
+    def wanted(self) -> Wanted:
+        return Wanted(task_ids=tuple(_as_list(self.task_id, self.expected_version)))
+
+    def decide(self, draft: Draft) -> Json:
+        answer = _change_each(draft, self.task_id, self.expected_version, Delete(), "deleted")
+        for result in answer.get("tasks", [answer]):
+            result["hint"] = "undo with this position restores it"
+        return answer
+
+
+def _change_each(
+    draft: Draft,
+    ids: int | list[int],
+    expected_version: int | None,
+    command: Complete | ReopenTask | Delete,
+    status: str,
+) -> Json:
+    results = []
+    for id_ in _as_list(ids, expected_version):
+        before = draft.task(id_)
+        draft.expect_version(before.version, expected_version)
+        after = draft.change_task(id_, command)
+        result = _changed(after, status)
+        results.append({**result, "unchanged": True} if after == before else result)
+    return results[0] if isinstance(ids, int) else _together(results)
+
+
+def item(task: Task) -> Json:
+    """Return a task as a list shows it; fields that are empty are left out, tags never."""
+    shown: Json = {"id": task.id, "title": task.title, "completed": task.completed}
+    if task.priority is not None:
+        shown["priority"] = task.priority
+    if task.due is not None:
+        shown["due"] = task.due
+    return {**shown, "tags": task.tags}
+
+
+def whole(task: Task) -> Json:
+    """Return a task with everything there is to know about it."""
+    return {
+        **item(task),
+        "description": task.description,
+        "version": task.version,
+        "position": task.position,
+        "created_at": iso(task.created_at),
+        "updated_at": iso(task.updated_at),
+        "completed_at": iso(task.completed_at) if task.completed_at else None,
+        "deleted": task.deleted,
+    }
+
+
+Query = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), OneLine]
+
+
+class ListTasks(Arguments):
+    tool: ClassVar = "list_tasks"
+
+    status: Literal["all", "pending", "completed"] = "all"
+    query: Query | None = None
+    priority: Priority | None = None
+    tag: Tag | None = None
+    due_before: Due | None = None
+    due_after: Due | None = None
+    sort: Literal["created", "updated", "due", "priority"] | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Cursor | None = None
+    deleted: bool = False
+    as_of: Moment | None = None
+
+    async def answer(self, database: Database, context: Context) -> Json:
+        filter_, sort = self._filter(), self._sort()
+        kind = f"tasks/{sort}"
+        after = unpack(self.cursor, kind, _KEY_TYPES[sort])
+        if self.query is not None and not filter_.words:
+            return {"tasks": [], "truncated": False}
+        if self.as_of is None:
+            found = await database.read(
+                lambda reader: rows.list_tasks(
+                    reader, context.user_id, filter_, sort, self.limit + 1, after
+                )
+            )
+        else:
+            state = await tasks_at(database, context.user_id, self.as_of)
+            found = _select(state.values(), filter_, sort, after)
+        shown, more = take(found, self.limit, lambda pair: item(pair[0]), line)
+        answer: Json = {"tasks": shown, "truncated": more}
+        if more:
+            answer["next_cursor"] = pack(kind, *found[len(shown) - 1][1])
+        return answer
+
+    def _sort(self) -> Sort:
+        return self.sort or ("relevance" if self.query else "created")
+
+    def _filter(self) -> Filter:
+        return Filter(
+            status=self.status,
+            deleted=self.deleted,
+            priority=self.priority,
+            tag=self.tag,
+            due_before=due_moment(self.due_before),
+            due_from=_after(self.due_after),
+            words=rows.words(self.query or ""),
+        )
+
+
+_KEY_TYPES: dict[Sort, tuple[type, ...]] = {
+    "created": (int,),
+    "updated": (int,),
+    "due": (str, int),
+    "priority": (int, int),
+    "relevance": (bool, int),
+}
+
+
+def _after(due: str | None) -> datetime | None:
+    """Return the first moment after ``due``: after a date, the day has to be over."""
+    if due is None:
+        return None
+    try:
+        if len(due) == 10:
+            next_day = date.fromisoformat(due) + timedelta(days=1)
+            return datetime.combine(next_day, time.min, UTC)
+        moment = due_moment(due)
+        return moment + timedelta(microseconds=1) if moment else None
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _select(
+    state: Any, filter_: Filter, sort: Sort, after: rows.Key | None
+) -> list[tuple[Task, rows.Key]]:
+    """Filter and sort in memory what the database would have, had it stopped at that moment."""
+    keyed = [
+        (task, rows.sort_key(task, sort, rows.in_title(task, filter_.words)))
+        for task in state
+        if rows.matches(task, filter_)
+    ]
+    keyed.sort(key=lambda pair: pair[1], reverse=sort != "due")
+    if after is None:
+        return keyed
+    if sort == "due":
+        return [pair for pair in keyed if pair[1] > after]
+    return [pair for pair in keyed if pair[1] < after]
+
+
+async def tasks_at(database: Database, user_id: str, moment: history.Moment) -> dict[int, Task]:
+    """Return all tasks as they were after ``moment``, deleted ones too, by id."""
+    state: dict[int, Task] = {}
+    async with database.connection() as reader:
+        until = await history.position_at(reader, user_id, moment)
+        async for page in history.task_events(reader, user_id, until):
+            for record in page:
+                event: Any = audit.read_event(record)
+                if event is not None:
+                    stamp = Stamp(record.position, record.version, record.recorded_at)
+                    before = state.get(record.stream_id, NO_TASK)
+                    state[record.stream_id] = tasks.evolve(before, event, stamp)
+    return state
+
+
+class GetTask(Arguments):
+    tool: ClassVar = "get_task"
+
+    task_id: Id
+    as_of: Moment | None = None
+
+    async def answer(self, database: Database, context: Context) -> Json:
+        until = history.END
+        async with database.connection() as reader:
+            if self.as_of is not None:
+                until = await history.position_at(reader, context.user_id, self.as_of)
+            stream = {("task", self.task_id)}
+            pages = history.streams(reader, context.user_id, stream, until)
+            narrator = audit.Narrator()
+            entries = [narrator.tell(record) async for page in pages for record in page]
+        task = narrator.tasks.get(self.task_id)
+        if task is None:
+            raise Refused(
+                "not_found",
+                f"There is no task {self.task_id}.",
+                "list_tasks shows the ids that exist.",
+            )
+        latest = [audit.as_json(entry) for entry in reversed(entries[-LATEST_CHANGES:])]
+        return {**whole(task), "history": latest}
+
+
+def line(task: Json) -> str:
+    """Return a listed task as one line for a model."""
+    parts = [f"{task['id']} [{'x' if task['completed'] else ' '}] {task['title']}"]
+    if "due" in task:
+        parts.append(f"due {task['due']}")
+    if "priority" in task:
+        parts.append(task["priority"])
+    parts += [f"#{tag}" for tag in task["tags"]]
+    return "  ".join(parts)

@@ -1,0 +1,153 @@
+"""Questions to the ledger itself: pages of what happened, streams as they were, undoable spans."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from events.ledger import Record
+from events.store import Connection
+
+_COLUMNS = ", ".join(f"e.{name}" for name in Record._fields)
+END = 2**63 - 1
+Stream = tuple[str, int]
+Moment = int | datetime
+
+
+class Filter(NamedTuple):
+    """Which events. ``since`` is inclusive, ``until`` exclusive: positions or times.
+
+    ``caused_in``: events that a conversation caused; with ``stream`` too, either is enough.
+    ``client``: a verified id or a claimed name.
+    """
+
+    stream: Stream | None = None
+    caused_in: int | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+    client: str | None = None
+    event_type: str | None = None
+
+
+_STREAM = "(e.stream_type = %(stream_type)s AND e.stream_id = %(stream_id)s)"
+_CAUSED = "(e.actor->>'conversation_id')::bigint = %(caused_in)s"
+_CONDITIONS = {
+    "client": "%(client)s IN (e.actor->>'client_id', e.actor->>'client_name')",
+    "event_type": "e.type = %(event_type)s",
+}
+_BOUNDS = {
+    ("since", int): "e.position >= %(since)s",
+    ("since", datetime): "e.recorded_at >= %(since)s",
+    ("until", int): "e.position < %(until)s",
+    ("until", datetime): "e.recorded_at < %(until)s",
+}
+
+
+def _where(filter_: Filter) -> str:
+    """Put constant pieces together: no value is ever in the text."""
+    conditions = [sql for name, sql in _CONDITIONS.items() if getattr(filter_, name) is not None]
+    for name in ("since", "until"):
+        value = getattr(filter_, name)
+        if value is not None:
+            conditions.append(_BOUNDS[name, type(value)])
+    if filter_.stream and filter_.caused_in:
+        conditions.append(f"({_STREAM} OR {_CAUSED})")
+    elif filter_.stream:
+        conditions.append(_STREAM)
+    elif filter_.caused_in:
+        conditions.append(_CAUSED)
+    return "".join(f" AND {condition}" for condition in conditions)
+
+
+async def page(
+    connection: Connection, user_id: str, filter_: Filter, limit: int, below: int = END
+) -> list[Record]:
+    """Return at most ``limit`` events before position ``below``, newest first."""
+    statement = f"""
+        SELECT e.* FROM tasktrail.as_user(%(user_id)s) AS u, LATERAL (
+            SELECT {_COLUMNS} FROM tasktrail.events e
+            WHERE e.user_id = u AND e.position < %(below)s{_where(filter_)}
+            ORDER BY e.position DESC LIMIT %(limit)s
+        ) AS e ORDER BY e.position DESC"""
+    parameters: dict[str, Any] = {
+        **filter_._asdict(),
+        "user_id": user_id,
+        "below": below,
+        "limit": limit,
+        "stream_type": filter_.stream and filter_.stream[0],
+        "stream_id": filter_.stream and filter_.stream[1],
+    }
+    cursor = await connection.execute(statement, parameters, binary=True)
+    return [Record(*row) for row in await cursor.fetchall()]
+
+
+_STREAMS = f"""
+SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
+    SELECT {_COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS s(stream_type, stream_id)
+    JOIN tasktrail.events e
+    ON e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
+    WHERE e.position > %s AND e.position <= %s
+    ORDER BY e.position LIMIT %s
+) AS e ORDER BY e.position
+"""
+
+PAGE = 250
+"""Events per read of something long: little enough that other calls need not wait."""
+
+
+async def streams(
+    connection: Connection, user_id: str, which: set[Stream], until: int = END
+) -> AsyncIterator[list[Record]]:
+    """Yield all events of some streams up to position ``until``, oldest first, in pages."""
+    types = [type_ for type_, _ in which]
+    ids = [id_ for _, id_ in which]
+    after = 0
+    while which:
+        parameters = (user_id, types, ids, after, until, PAGE)
+        cursor = await connection.execute(_STREAMS, parameters, binary=True)
+        found = [Record(*row) for row in await cursor.fetchall()]
+        if found:
+            yield found
+        if len(found) < PAGE:
+            return
+        after = found[-1].position
+
+
+_TASK_EVENTS = f"""
+SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
+    SELECT {_COLUMNS} FROM tasktrail.events e
+    WHERE e.user_id = u AND e.stream_type = 'task' AND e.position > %s AND e.position <= %s
+    ORDER BY e.position LIMIT %s
+) AS e ORDER BY e.position
+"""
+
+
+async def task_events(
+    connection: Connection, user_id: str, until: int
+) -> AsyncIterator[list[Record]]:
+    """Yield the events of all tasks up to position ``until``, oldest first, in pages."""
+    after = 0
+    while True:
+        cursor = await connection.execute(_TASK_EVENTS, (user_id, after, until, PAGE), binary=True)
+        found = [Record(*row) for row in await cursor.fetchall()]
+        if found:
+            yield found
+        if len(found) < PAGE:
+            return
+        after = found[-1].position
+
+
+_POSITION_AT = """
+SELECT e.position FROM tasktrail.as_user(%s) AS u, LATERAL (
+    SELECT e.position FROM tasktrail.events e
+    WHERE e.user_id = u AND e.recorded_at <= %s ORDER BY e.position DESC LIMIT 1
+) AS e
+"""
+
+
+async def position_at(connection: Connection, user_id: str, moment: Moment) -> int:
+    """Return the last position that counts at ``moment``, 0 if there was nothing yet."""
+    if isinstance(moment, int):
+        return moment
+    cursor = await connection.execute(_POSITION_AT, (user_id, moment), binary=True)
+    row = await cursor.fetchone()
+    return row[0] if row else 0

@@ -31,7 +31,7 @@ def prepare(server: Server, folder: Path) -> Path:
         connection.execute(_SQL.read_bytes())
         connection.execute(
             "INSERT INTO floor.heads"
-            " SELECT 'user-' || n, 0, '', 'epoch' FROM generate_series(0, %s) n",
+            " SELECT 'user-' || n, 0, '', 'epoch' FROM generate_series(0, %s) AS n",
             (USERS - 1,),
         )
     script = folder / "floor.pgbench"

@@ -11,10 +11,11 @@ import orjson
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.types.json import set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from events.errors import Refused
 from events.store import Connection
+from mcp_server.pool import Pool
 
 T = TypeVar("T")
 
@@ -33,16 +34,7 @@ class Database:
 
     def __init__(self, conninfo: str, size: int = 10, wait: float = 5.0) -> None:
         """``size``: connections at most; ``wait``: seconds that a call waits for one."""
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            conninfo,
-            min_size=1,
-            max_size=size,
-            max_waiting=1000,
-            timeout=wait,
-            kwargs={"autocommit": True, "connect_timeout": 5},
-            configure=_configure,
-            open=False,
-        )
+        self._pool = Pool(conninfo, size, wait, configure=_configure)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:

@@ -15,17 +15,10 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import Connection
 
-from mcp_server.failure import Failure
-from projections.spans import NoSuchUser, Span, plan
+from projections.spans import Span
 
 T = TypeVar("T")
 Work = Callable[[Connection[Any], Span], T]
-
-
-class UnknownUser(Failure):
-    """The command names a user of whom there is nothing."""
-
-    exit_code = 2
 
 
 @contextmanager
@@ -34,17 +27,6 @@ def connected(conninfo: str) -> Iterator[Connection[Any]]:
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SET TIME ZONE 'UTC'")
         yield connection
-
-
-def planned(connection: Connection[Any], user_id: str | None) -> tuple[int, Iterator[Span]]:
-    """Return about how many events there are, and the spans: of everything, or of one user.
-
-    Raises: UnknownUser.
-    """
-    try:
-        return plan(connection, user_id)
-    except NoSuchUser as error:
-        raise UnknownUser(str(error)) from None
 
 
 def each(

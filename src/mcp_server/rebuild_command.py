@@ -10,9 +10,10 @@ from psycopg import Connection
 from mcp_server import settings, target
 from mcp_server.check_output import CheckOutput
 from mcp_server.failure import Failure
-from mcp_server.jobs import connected, each, planned
+from mcp_server.jobs import connected, each
 from mcp_server.progress import WorkProgress
 from projections.rebuild import rebuild
+from projections.spans import plan
 
 _ONE_AT_A_TIME = 7_461_736_275  # an arbitrary number that names this advisory lock
 
@@ -46,7 +47,7 @@ def rebuild_projections(
     with target.opened(settings.read()) as database, connected(database.admin) as connection:
         if mending:
             _alone(connection)
-        events, spans = planned(connection, user)
+        events, spans = plan(connection, user)
         output = CheckOutput(as_json, quiet=not (check or fix))
         with WorkProgress("rebuilding" if mending else "comparing", events) as progress:
             for _, done in each(database.admin, partial(rebuild, fix=mending), spans, jobs):

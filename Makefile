@@ -2,6 +2,7 @@
 #
 #   make serve   the server on http://127.0.0.1:8000/mcp, with its own Postgres
 #   make test    every test, on a real Postgres
+#   make browser the report in a real Chromium (apt install chromium chromium-driver)
 #   make check   lint, format, types, the shape of the house
 #   make lock    write the lock files anew (newest versions that pyproject.toml allows)
 #   make audit   an inventory of what is locked (SBOM), and the vulnerabilities known in it
@@ -21,13 +22,16 @@ LOCK := $(BIN)/uv --no-config pip compile --universal --python-version 3.11 --ge
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: serve test check format lock audit clean
+.PHONY: serve test browser check format lock audit clean
 
 serve: $(VENV)/.installed
 	@exec $(BIN)/tasktrail serve $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest $(ARGS)
+
+browser: $(VENV)/.installed-dev
+	$(BIN)/pytest -m browser $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

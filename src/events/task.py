@@ -163,15 +163,24 @@ NO_TASK = Task()
 FIELDS = ("title", "description", "priority", "due", "tags")
 
 
+_FIRST_MOMENT = datetime(1, 1, 2, tzinfo=UTC)
+_LAST_MOMENT = datetime(9999, 12, 31, tzinfo=UTC)
+
+
 def due_moment(due: str | None) -> datetime | None:
-    """Return the moment that ``due`` sorts by; None if there is none or it is no date."""
+    """Return the moment that ``due`` sorts by; None if there is none or it is no date.
+
+    The first and the last day of the calendar sort as one moment each: a database in another time
+    zone would show theirs in a year that Python does not have.
+    """
     if due is None:
         return None
     try:
         moment = datetime.fromisoformat(due)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(moment, _FIRST_MOMENT), _LAST_MOMENT)
 
 
 def evolve(task: Task, event: TaskEvent, stamp: Stamp) -> Task:

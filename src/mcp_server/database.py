@@ -90,16 +90,26 @@ class Database:
             yield
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
-    """Prepare no statements through a pooler that gives each transaction another connection.
+_LIMITS = """
+SELECT set_config('statement_timeout', '15s', false), set_config('lock_timeout', '5s', false),
+    set_config('idle_in_transaction_session_timeout', '15s', false)
+"""
 
-    Such a pooler shows: the process id it told at the start is not that of the server's process.
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    """Limit how long a statement may take, and how long it may wait for a lock.
+
+    Not through a pooler that gives each transaction another connection: there nothing may be set
+    or prepared for a session (docs/settings.md says what to set on the role instead). Such a pooler
+    shows: the process id it told at the start is not that of the server's process.
     """
     set_json_loads(orjson.loads, connection)
     cursor = await connection.execute("SELECT pg_backend_pid()", prepare=False)
     row = await cursor.fetchone()
     if row is not None and row[0] != connection.info.backend_pid:
         connection.prepare_threshold = None
+    else:
+        await connection.execute(_LIMITS, prepare=False)
 
 
 def _unavailable() -> Refused:

@@ -9,11 +9,12 @@ from psycopg import AsyncConnection
 from events.ledger import Head, Record
 from events.store import Connection, read_ledger
 from mcp_server.failure import Failure
-from mcp_server.failure import Failure
 
 
 class NoLedger(Failure):
     """Nothing was ever written for this user."""
+
+    exit_code = 2
 
 
 class Snapshot(NamedTuple):
@@ -50,5 +51,5 @@ async def snapshot(conninfo: str, user_id: str) -> AsyncIterator[Snapshot]:
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         row = await (await connection.execute(_READ_HEAD, (user_id,))).fetchone()
         if row is None or row[0] == 0:
-            raise NoLedger(user_id)
+            raise NoLedger(f"Nothing was ever written for user {user_id!r}.")
         yield Snapshot(user_id, Head(*row), connection)

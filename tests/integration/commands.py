@@ -8,7 +8,7 @@ from events.draft import Draft
 from events.ledger import Json
 from mcp_server.database import Database
 from mcp_server.handle import Context, handle
-from projections.current import Found, Wanted
+from projections.current import Wanted
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Decided:
         """Say which rows the decision needs."""
         return self.reads
 
-    def decide(self, draft: Draft, found: Found) -> Json:  # noqa: ARG002 - the protocol's
+    def decide(self, draft: Draft) -> Json:
         """Decide, and answer with the provisional position of the last event."""
         self.decision(draft)
         return {"position": -len(draft.entries)}

@@ -23,7 +23,6 @@ from pathlib import Path
 import hypothesis
 import psycopg
 import pytest
-from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -37,11 +36,6 @@ LOGINS = {
 }
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 CONTAINER_IMAGE = "postgres:18"
-
-# No deadlines: the machine may be busy. `pytest --hypothesis-profile thorough` takes its time.
-settings.register_profile("quick", deadline=None)
-settings.register_profile("thorough", deadline=None, max_examples=3000)
-settings.load_profile("quick")
 
 
 # Few examples each time, new ones every time; TASKTRAIL_THOROUGH=1 looks long.

@@ -34,7 +34,10 @@ Json = dict[str, Any]
 
 
 class Record(NamedTuple):
-    """One row of ``tasktrail.events`` without its user, as the ledger keeps it."""
+    """One row of ``tasktrail.events`` without its user, as the ledger keeps it.
+
+    Whoever reads in bulk may give the ids as text: lower case, with hyphens.
+    """
 
     position: int
     stream_type: str
@@ -42,8 +45,8 @@ class Record(NamedTuple):
     version: int
     type: str
     schema_version: int
-    event_id: UUID
-    command_id: UUID
+    event_id: UUID | str
+    command_id: UUID | str
     actor: Json
     commitment: bytes
     body: Json | None

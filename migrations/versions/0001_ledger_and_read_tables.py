@@ -22,6 +22,8 @@ _FILES = (
     "search_tasks",
     "lock_ledger",
     "commit_command",
+    "checkpoints",
+    "checkpoint_leaves",
     "grants",
 )
 

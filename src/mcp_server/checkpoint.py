@@ -35,7 +35,9 @@ from mcp_server.note import BadNote, PublicKey
 _LEAF_TAG = b"tasktrail/head/v1\0"
 _TEXT = re.compile(
     r"(?P<origin>[^\n]+)\n(?P<size>[1-9]\d{0,17}|0)\n(?P<root>[A-Za-z0-9+/]{43}=)\n"
-    r"number (?P<number>[1-9]\d{0,17})\ntime (?P<time>[^\n]+)\nprevious (?P<previous>[0-9a-f]{64})\n"
+    r"number (?P<number>[1-9]\d{0,17})\n"
+    r"time (?P<time>[^\n]+)\n"
+    r"previous (?P<previous>[0-9a-f]{64})\n"
 )
 NO_PREVIOUS = "0" * 64
 
@@ -123,16 +125,19 @@ class Proof(BaseModel):
 
     def write(self) -> bytes:
         """Return it as JSON, in the one way there is."""
-        return orjson.dumps(
-            {
-                "position": self.position,
-                "hash": self.hash.hex(),
-                "index": self.index,
-                "size": self.size,
-                "path": [sibling.hex() for sibling in self.path],
-            },
-            option=orjson.OPT_INDENT_2,
-        ) + b"\n"
+        return (
+            orjson.dumps(
+                {
+                    "position": self.position,
+                    "hash": self.hash.hex(),
+                    "index": self.index,
+                    "size": self.size,
+                    "path": [sibling.hex() for sibling in self.path],
+                },
+                option=orjson.OPT_INDENT_2,
+            )
+            + b"\n"
+        )
 
     @classmethod
     def read(cls, text: bytes) -> Self:
@@ -177,6 +182,4 @@ def prove(user_id: str, head: Head, leaves: Sequence[bytes]) -> Proof:
         raise BadCheckpoint("the ledger is not in the checkpoint")
     index = list(leaves).index(wanted)
     path = merkle.path(leaves, index)
-    return Proof(
-        position=head.position, hash=head.hash, index=index, size=len(leaves), path=path
-    )
+    return Proof(position=head.position, hash=head.hash, index=index, size=len(leaves), path=path)

@@ -6,7 +6,6 @@ Keys are written as Go's ``golang.org/x/mod/sumdb/note`` writes them, so its too
     <name>+<id>+<base64 of 1 and the public key>           this is for everybody
 """
 
-import binascii
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from typing import NamedTuple, Self
@@ -113,7 +112,7 @@ def _parts(text: str) -> tuple[str, str, bytes]:
     id_, _, encoded = rest.partition("+")
     try:
         raw = b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise BadKey("it is not a key for signed notes") from None
     if not name or raw[:1] != _ED25519 or len(raw) != 33:
         raise BadKey("it is not an Ed25519 key for signed notes")
@@ -125,7 +124,7 @@ def _split(note: str) -> tuple[str, list[tuple[str, bytes]]]:
     text, blank, lines = note.rpartition("\n\n")
     if not blank or not lines.endswith("\n"):
         raise BadNote("it is not a signed note")
-    return text + "\n", [_signature(line) for line in lines.splitlines()]
+    return text + "\n", [_signature(line) for line in lines[:-1].split("\n")]
 
 
 def _signature(line: str) -> tuple[str, bytes]:
@@ -133,7 +132,7 @@ def _signature(line: str) -> tuple[str, bytes]:
     name, _, encoded = rest.partition(" ")
     try:
         signature = b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise BadNote("it is not a signed note") from None
     if dash != "\N{EM DASH}" or not name or len(signature) < 5:
         raise BadNote("it is not a signed note")

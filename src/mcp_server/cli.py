@@ -22,6 +22,9 @@ COMMANDS = {
     "rebuild-projections": "mcp_server.rebuild_command:rebuild_projections",
     "export": "mcp_server.export_command:export",
     "report": "mcp_server.report_command:report",
+    "checkpoint": "mcp_server.checkpoint_command:checkpoint",
+    "erase": "mcp_server.erase_command:erase_command",
+    "hold": "mcp_server.erase_command:hold",
     "seed": "mcp_server.seed_command:seed",
 }
 

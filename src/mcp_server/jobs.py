@@ -6,6 +6,7 @@ ends when the pipe to its parent does: killing the parent leaves none behind.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
@@ -44,23 +45,19 @@ def each(
         waiting = iter(spans)
         busy: dict[Any, Span] = {}
         pipe: Any
-        for _ in range(jobs):
+        for span in islice(waiting, jobs):
             pipe = stack.enter_context(_worker(conninfo, work))
-            _hand_out(pipe, waiting, busy)
+            busy[pipe] = span
+            pipe.send(span)
         while busy:
             for pipe in wait(list(busy)):
-                result = pipe.recv()
-                if isinstance(result, BaseException):
+                span, result = busy.pop(pipe), pipe.recv()
+                if isinstance(result, Exception):
                     raise result
-                yield busy.pop(pipe), result
-                _hand_out(pipe, waiting, busy)
-
-
-def _hand_out(pipe: Any, waiting: Iterator[Span], busy: dict[Any, Span]) -> None:
-    span = next(waiting, None)
-    if span is not None:
-        busy[pipe] = span
-        pipe.send(span)
+                for following in islice(waiting, 1):
+                    busy[pipe] = following
+                    pipe.send(following)
+                yield span, result
 
 
 @contextmanager
@@ -74,7 +71,7 @@ def _worker(conninfo: str, work: Work[T]) -> Iterator[Any]:
         yield ours
     finally:
         ours.close()
-        process.join(timeout=5)
+        process.join(timeout=1)
         process.kill()
 
 

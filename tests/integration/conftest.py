@@ -1,36 +1,37 @@
-"""The command line, run in this process as a shell would run it."""
+"""A pool, an agent, an inspector for the database of each test; the command line."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import orjson
 import pytest
 
 from mcp_server import cli, settings
-from tests.conftest import temporary_home
+from mcp_server.database import Database as Pool
+from tests.conftest import Database, temporary_home
+from tests.integration.agents import Agent, Inspector
+from tests.integration.command_line import Run, Said
 
 
-class Said(NamedTuple):
-    """What a command ended with and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output, read as one JSON value."""
-        return orjson.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        """Standard output, read as a JSON value a line."""
-        return [orjson.loads(line) for line in self.out.splitlines()]
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[Pool]:
+    """The server's connections."""
+    async with Pool(database.app, size=4) as pool:
+        yield pool
 
 
-Run = Callable[..., Said]
+@pytest.fixture
+def agent(pool: Pool) -> Agent:
+    """The agent of user-1."""
+    return Agent(pool)
+
+
+@pytest.fixture
+def inspector(database: Database) -> Iterator[Inspector]:
+    """The superuser's eyes."""
+    inspector = Inspector(database)
+    yield inspector
+    inspector.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from mcp_server import masking
 from mcp_server.settings import read_what_can_be
 from tests.conftest import PASSWORD, Database
-from tests.integration.conftest import Run, Said
+from tests.integration.command_line import Run, Said
 
 GOOD_SECRET = "qZ7vX1pLw9sB3nKd5tRf8yHj2mGc4aEu"
 NOWHERE = "postgresql://ann:pa55word@127.0.0.1:1/tasks"

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from mcp_server import migrate
 from tests.conftest import PASSWORD, Server, drop
-from tests.integration.conftest import Run
+from tests.integration.command_line import Run
 
 
 @pytest.fixture

@@ -167,8 +167,10 @@ def _percentiles(waits: list[float]) -> dict[str, Any]:
 
 def _lines(figures: dict[str, Any]) -> str:
     lines = [
-        f"{figures['events']:,} events of {figures['users']:,} users,"
-        f" seeded in {figures['seeding_s']} s",
+        (
+            f"{figures['events']:,} events of {figures['users']:,} users,"
+            f" seeded in {figures['seeding_s']} s"
+        ),
         f"{'':20}{'events/s':>12}{'of copy':>9}{'peak MB':>9}",
     ]
     for name, run in figures["runs"].items():

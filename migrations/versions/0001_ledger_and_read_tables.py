@@ -22,6 +22,11 @@ _FILES = (
     "search_tasks",
     "lock_ledger",
     "commit_command",
+    "holds",
+    "erase_ledger",
+    "no_statistics",
+    "checkpoints",
+    "checkpoint_leaves",
     "grants",
 )
 

@@ -75,36 +75,36 @@ def seal(
     ``actor`` has the eight fields of docs/ledger-format.md.
     """
     command_id = str(uuid4())
-    sealed = {
+    command: Json = {
         "user_id": user_id,
         "command_id": command_id,
         "actor": actor,
         "expected": _expected(draft.entries),
-        "events": [_event(entry, command_id, actor, reason) for entry in draft.entries] or None,
+        "events": [sealed(entry, command_id, actor, reason) for entry in draft.entries] or None,
         "tasks": _rows(draft.changed_tasks()),
         "conversations": _rows(draft.changed_conversations()),
         "messages": _rows(draft.changed_messages()),
         "similar_to": "\n".join(draft.similar_to) or None,
     }
     if key is not None:
-        sealed["key"] = key.key
-        sealed["request_hash"] = rf"\x{key.request_hash.hex()}"
-        sealed["result"] = key.result
-    return sealed
+        command["key"] = key.key
+        command["request_hash"] = rf"\x{key.request_hash.hex()}"
+        command["result"] = key.result
+    return command
 
 
-async def commit_all(connection: Connection, sealed: list[Json]) -> list[Outcome]:
-    """Write what was sealed for different users, in one round trip and one transaction.
+async def commit_all(connection: Connection, commands: list[Json]) -> list[Outcome]:
+    """Write sealed commands of different users, in one round trip and one transaction.
 
     Each has its own outcome; an error is one of all. Sorted by user, so that two of these at once
     cannot wait for each other's locks in a circle.
     """
-    order = sorted(range(len(sealed)), key=lambda index: sealed[index]["user_id"])
-    parameters = orjson.dumps([sealed[index] for index in order]).decode()
+    order = sorted(range(len(commands)), key=lambda index: commands[index]["user_id"])
+    parameters = orjson.dumps([commands[index] for index in order]).decode()
     cursor = await connection.execute(_COMMIT, (parameters,), binary=True)
     rows = await cursor.fetchall()
     outcomes = {order[ordinal - 1]: Outcome(*row) for ordinal, *row in rows}
-    return [outcomes[index] for index in range(len(sealed))]
+    return [outcomes[index] for index in range(len(commands))]
 
 
 async def commit(
@@ -136,7 +136,7 @@ def _rows(rows: list[Any]) -> list[Json] | None:
     return [row._asdict() for row in rows] or None
 
 
-def _event(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Json:
+def sealed(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Json:
     """Return one event as ``commit_command`` takes it: sealed, but for its place and its time."""
     type_ = entry.event.type
     schema_version = catalog.VERSIONS[type_]

@@ -113,5 +113,8 @@ async def test_a_dead_server_is_unavailable_to_all_and_then_it_goes_on(
     outcomes = await together(pool, *(new_task(f"user-{n}") for n in range(20)))
     codes = {getattr(outcome, "code", None) for outcome in outcomes}
     assert codes <= {"unavailable", None}
-    (outcome,) = await together(pool, new_task("later"))
+    for _ in range(10):  # at most ten connections had died
+        (outcome,) = await together(pool, new_task("later"))
+        if isinstance(outcome, Outcome):
+            break
     succeeded(outcome)

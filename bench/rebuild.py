@@ -167,7 +167,10 @@ def _percentiles(waits: list[float]) -> dict[str, Any]:
 
 def _lines(figures: dict[str, Any]) -> str:
     lines = [
-        "{events:,} events of {users:,} users, seeded in {seeding_s} s".format(**figures),
+        (
+            f"{figures['events']:,} events of {figures['users']:,} users,"
+            f" seeded in {figures['seeding_s']} s"
+        ),
         f"{'':20}{'events/s':>12}{'of copy':>9}{'peak MB':>9}",
     ]
     for name, run in figures["runs"].items():

@@ -116,15 +116,15 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
     answer = command.decide(draft)
     if not draft.entries and not key:
         return answer
-    async with database.connection() as writer:
-        outcome = await store.commit(
-            writer,
+    outcome = await database.commit(
+        store.seal(
             context.user_id,
             draft,
             actor(command.tool, context),
             command.reason,
             store.Key(key, request_hash, answer) if key else None,
         )
+    )
     match outcome.status:
         case "committed":
             settled: Json = settle(answer, outcome.settlement)

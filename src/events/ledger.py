@@ -168,7 +168,7 @@ class Chain:
         self.findings: list[Finding] = []
         self.position = 0
         self._hash = genesis(user_id)
-        self._recorded_at = 0
+        self.recorded_at = 0
         self._versions: dict[tuple[str, int], int] = {}
         self._without_body: list[int] = []
 
@@ -190,13 +190,13 @@ class Chain:
             self._find(record, "hash", what)
         self._hash = record.hash
         self.position = record.position
-        self._recorded_at = at
+        self.recorded_at = at
 
     def _check_order(self, record: Record) -> None:
         if record.position != self.position + 1:
             what = f"expected {self.position + 1}: events are missing or added"
             self._find(record, "position", what)
-        if microseconds(record.recorded_at) < self._recorded_at:
+        if microseconds(record.recorded_at) < self.recorded_at:
             self._find(record, "recorded_at", "is earlier than the event before it")
         stream = (record.stream_type, record.stream_id)
         expected = self._versions.get(stream, 0) + 1

@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "mcp_server.export_command:export",
     "report": "mcp_server.report_command:report",
     "seed": "mcp_server.seed_command:seed",
+    "verify": "mcp_server.verify_command:verify",
 }
 
 

@@ -157,7 +157,7 @@ def _read_events(seen: Snapshot) -> Iterator[tuple[Any, ...]]:
 
 
 def _record(row: tuple[Any, ...]) -> Record:
-    """Return the record. JSON beyond JCS, such as a number of 400 digits, becomes an empty object."""
+    """Return the record. JSON beyond JCS, as a number of 400 digits, becomes an empty object."""
     actor, commitment, body, *rest = row[9:]
     body = None if body is None else _loads(body)
     return Record._make((*row[1:9], _loads(actor), commitment, body, *rest))

@@ -5,7 +5,7 @@
 -- the index for it. This runs as tasktrail_operator, whom the policies let see all, and asks for the
 -- same user as they would. The lexeme of the owner makes the index answer for one user alone.
 GRANT CREATE ON SCHEMA tasktrail TO tasktrail_operator;
-SET ROLE tasktrail_operator;
+SET LOCAL ROLE tasktrail_operator;
 
 CREATE FUNCTION tasktrail.search_tasks(p_user text, p_query text)
 RETURNS TABLE (id bigint, in_title boolean)
@@ -18,5 +18,5 @@ $$;
 REVOKE ALL ON FUNCTION tasktrail.search_tasks(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tasktrail.search_tasks(text, text) TO tasktrail_app;
 
-SET ROLE tasktrail_owner;
+SET LOCAL ROLE tasktrail_owner;
 REVOKE CREATE ON SCHEMA tasktrail FROM tasktrail_operator;

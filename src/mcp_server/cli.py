@@ -19,6 +19,8 @@ from projections.spans import NoSuchUser
 COMMANDS = {
     "serve": "mcp_server.serve:serve",
     "token": "mcp_server.token_command:token",
+    "migrate": "mcp_server.migrate_command:migrate_schema",
+    "doctor": "mcp_server.doctor_command:doctor",
     "rebuild-projections": "mcp_server.rebuild_command:rebuild_projections",
     "export": "mcp_server.export_command:export",
     "report": "mcp_server.report_command:report",

@@ -161,7 +161,7 @@ async def test_what_is_appended_between_scan_and_lock_is_not_lost(
         return check(operator)
 
     assert await race() == []
-    monkeypatch.setattr("projections.mend._catch_up", lambda *_: None)
+    monkeypatch.setattr("projections.mend._Mending._catch_up", lambda *_: None)
     assert "ann tasks 2 different description" in await race()
 
 

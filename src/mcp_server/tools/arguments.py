@@ -107,6 +107,9 @@ def unpack(cursor: str | None, kind: str, types: tuple[type, ...]) -> tuple[Any,
     return tuple(key)
 
 
-def invalid(argument: str, problem: str, hint: str = "") -> Refused:
+CORRECT_IT = "Correct it and call again; nothing was done."
+
+
+def invalid(argument: str, problem: str, hint: str = CORRECT_IT) -> Refused:
     """Return the refusal of an argument, by its name."""
     return Refused("invalid_argument", f"{argument} {problem}.", hint, {"argument": argument})

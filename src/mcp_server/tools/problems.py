@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from events.errors import Code, Refused
+from mcp_server.tools.arguments import CORRECT_IT
 from mcp_server.tools.catalogue import Tool
 
 
@@ -22,7 +23,7 @@ def as_refusal(tool: Tool, error: ValidationError) -> Refused:
         return _invalid("invalid_argument", argument, message, f"It takes: {known}.")
     code = _code(argument, problem["type"], error)
     message = f"{argument}: {_words(problem)}."
-    return _invalid(code, argument, message, "Correct it and call again; nothing was done.")
+    return _invalid(code, argument, message, CORRECT_IT)
 
 
 def _is_name(tool: Tool, part: Any) -> bool:

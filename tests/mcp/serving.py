@@ -38,7 +38,7 @@ def token(user: str, scopes: list[str] | None = None, client_id: str | None = No
 
 @contextmanager
 def serving(settings: Settings, app: ASGIApp | None = None) -> Iterator[str]:
-    """Serve the app that ``tasktrail serve`` runs, or ``app``; yield its address, without a path."""
+    """Serve what ``tasktrail serve`` does, or ``app``; yield its address, without a path."""
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         app or create_app(settings), http="httptools", access_log=False, log_config=None

@@ -109,11 +109,19 @@ class AddMessage(Change):
         external = (self.conversation_id, self.external_id) if self.external_id else None
         return Wanted(conversation_ids=(self.conversation_id,), external=external)
 
+    def request(self) -> Json:
+        """Two metadata are the same whatever the order of their names."""
+        request = super().request()
+        if self.metadata is not None:
+            request["metadata"] = json.dumps(json.loads(self.metadata), sort_keys=True)
+        return request
+
     def decide(self, draft: Draft) -> Json:
-        for message in draft.messages.values():  # those with this external id
-            if not message.deleted:
-                return self._repeated(message)
         id_ = self.conversation_id
+        if id_ is not None and not draft.conversation(id_).deleted:
+            for message in draft.messages.values():  # those with this external id
+                if not message.deleted:
+                    return self._repeated(message)
         if id_ is None:
             id_ = draft.change_conversation(None, Create()).id
         command = conversations.AddMessage(

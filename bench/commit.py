@@ -17,12 +17,16 @@ from typing import Annotated, Any
 import typer
 
 from bench import floor, server
-from bench.commands import AddTask, ChangeTask
 from bench.measure import Round, any_user, median, run
+from events.ledger import Json
 from mcp_server.database import Database
-from mcp_server.handle import Context, handle
+from mcp_server.handle import Command, Context, handle
+from mcp_server.tools.tasks import AddTask, CompleteTask, UpdateTask
 
 Loads = dict[str, list[Round]]
+
+AHEAD = 100
+"""So many tasks are updated before the first of them is completed."""
 
 
 def main(
@@ -64,6 +68,8 @@ async def _measure(
 
 
 class _Load:
+    """Calls of many users; ``added`` and ``updated`` are tasks with their users."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._added: list[tuple[str, int]] = []
@@ -72,19 +78,22 @@ class _Load:
     async def add_task(self) -> None:
         user = any_user()
         title = f"Buy groceries at number {random.randrange(1000)}"
-        answer = await handle(self._database, AddTask(title), Context(user, "http"))
+        command = AddTask(title=title, priority="high", due="2026-12-01", tags=["home"])
+        answer = await self._handle(user, command)
         self._added.append((user, answer["task_id"]))
 
     async def change(self) -> None:
-        """Update a task that was added; complete one that was updated."""
-        if len(self._updated) < 100:
+        """Update a task that was added, or complete one that was updated: half and half."""
+        if len(self._updated) < AHEAD:
             user, task = self._added.pop(random.randrange(len(self._added)))
-            change = ChangeTask(task, "Buy flowers instead")
-            await handle(self._database, change, Context(user, "http"))
+            await self._handle(user, UpdateTask(task_id=task, title="Buy flowers instead"))
             self._updated.append((user, task))
         else:
-            user, task = self._updated.pop()
-            await handle(self._database, ChangeTask(task, None), Context(user, "http"))
+            user, task = self._updated.pop(random.randrange(AHEAD))
+            await self._handle(user, CompleteTask(task_id=task))
+
+    async def _handle(self, user: str, command: Command) -> Json:
+        return await handle(self._database, command, Context(user, "http"))
 
 
 def _figures(loads: Loads) -> dict[str, Any]:

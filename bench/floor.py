@@ -20,7 +20,8 @@ SELECT floor.append(
        "message_id": null, "client_name": null, "client_version": null, "conversation_id": null}}',
     '{{"data": {{"title": "Buy groceries at number 42", "priority": "high", "due": "2026-12-01",
        "tags": ["home"]}}, "reason": null}}',
-    decode(repeat('ab', 16), 'hex'), decode(repeat('cd', 32), 'hex'), 'Buy groceries at number ' || :n);
+    decode(repeat('ab', 16), 'hex'), decode(repeat('cd', 32), 'hex'),
+    'Buy groceries at number ' || :n);
 """
 
 
@@ -29,7 +30,8 @@ def prepare(server: Server, folder: Path) -> Path:
     with psycopg.connect(server.superuser, autocommit=True) as connection:
         connection.execute(_SQL.read_bytes())
         connection.execute(
-            "INSERT INTO floor.heads SELECT 'user-' || n, 0, '', 'epoch' FROM generate_series(0, %s) n",
+            "INSERT INTO floor.heads"
+            " SELECT 'user-' || n, 0, '', 'epoch' FROM generate_series(0, %s) AS n",
             (USERS - 1,),
         )
     script = folder / "floor.pgbench"

@@ -24,7 +24,7 @@ class Server:
     postmaster: int
 
     def cpu_seconds(self) -> float | None:
-        """Return the processor time of the postmaster and its children so far; None without /proc."""
+        """Return the processor time of all its processes so far; None without /proc."""
         if not _PROC.exists():
             return None
         ticks = sum(_ticks(path, self.postmaster) for path in _PROC.glob("[0-9]*/stat"))

@@ -20,9 +20,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
-from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -37,10 +37,12 @@ LOGINS = {
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 CONTAINER_IMAGE = "postgres:18"
 
-# No deadlines: the machine may be busy. `pytest --hypothesis-profile thorough` takes its time.
-settings.register_profile("quick", deadline=None)
-settings.register_profile("thorough", deadline=None, max_examples=3000)
-settings.load_profile("quick")
+
+# Few examples each time, new ones every time; TASKTRAIL_THOROUGH=1 looks long.
+# A deadline would only measure how busy the machine is.
+hypothesis.settings.register_profile("quick", max_examples=25, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("thorough" if os.environ.get("TASKTRAIL_THOROUGH") else "quick")
 
 
 def docker_answers() -> bool:

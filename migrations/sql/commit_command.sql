@@ -27,7 +27,7 @@ CREATE FUNCTION tasktrail.commit_command(
     p_tasks           jsonb,
     p_conversations   jsonb,
     p_messages        jsonb,
-    p_similar_to      text[], -- titles of new tasks
+    p_similar_to      text,   -- titles of new tasks, one a line
     OUT status        text,
     OUT base          bigint,
     OUT recorded_at   timestamptz,
@@ -127,7 +127,7 @@ BEGIN
     -- 5. Open tasks with the same titles, as they are without the new ones. One title at a time: a
     -- join would be planned anew in every call.
     IF p_similar_to IS NOT NULL THEN
-        FOREACH v_title IN ARRAY p_similar_to LOOP
+        FOREACH v_title IN ARRAY string_to_array(p_similar_to, E'\n') LOOP
             v_similar := ARRAY(
                 SELECT t.id FROM tasktrail.tasks t
                 WHERE t.user_id = p_user AND t.status = 0 AND t.title_key = tasktrail.title_key(v_title)

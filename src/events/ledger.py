@@ -14,7 +14,7 @@ The first three are computed here when a command is decided, the last in SQL und
 
 import hmac
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -27,13 +27,17 @@ _EVENT_TAG = b"tasktrail/event/v1\0"
 _LEDGER_TAG = b"tasktrail/ledger/v1\0"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+SALT_BYTES = 16
 _place = struct.Struct(">qqqq").pack
 
 Json = dict[str, Any]
 
 
 class Record(NamedTuple):
-    """One row of ``tasktrail.events`` without its user, as the ledger keeps it."""
+    """One row of ``tasktrail.events`` without its user, as the ledger keeps it.
+
+    Whoever reads in bulk may give the ids as text: lower case, with hyphens.
+    """
 
     position: int
     stream_type: str
@@ -41,8 +45,8 @@ class Record(NamedTuple):
     version: int
     type: str
     schema_version: int
-    event_id: UUID
-    command_id: UUID
+    event_id: UUID | str
+    command_id: UUID | str
     actor: Json
     commitment: bytes
     body: Json | None
@@ -67,17 +71,40 @@ class Finding(NamedTuple):
     what: str
 
 
+class NotOurs(ValueError):
+    """A value that the format does not allow, and that Tasktrail never wrote."""
+
+
 def jcs(value: Json) -> bytes:
     """Return ``value`` in canonical form (RFC 8785).
 
     Our keys are ASCII and our numbers integers within +-(2**53-1), and there orjson with sorted
     keys and RFC 8785 agree; a test compares them with the rfc8785 package.
+
+    Raises: NotOurs, when it is no object, or there is a float in it (orjson would write NaN as
+    null), a larger integer, a lone surrogate, or too deep a nest.
     """
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    if type(value) is not dict:
+        raise NotOurs("it is no object")
+    try:
+        canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
+    except orjson.JSONEncodeError as error:
+        raise NotOurs(str(error)) from error
+    if _holds_float(value):
+        raise NotOurs("a number in it is no integer")
+    return canonical
+
+
+def _holds_float(value: Json | list[Any]) -> bool:
+    for part in value.values() if isinstance(value, dict) else value:
+        kind = type(part)
+        if kind is float or ((kind is dict or kind is list) and _holds_float(part)):
+            return True
+    return False
 
 
 def commit_to(body: Json, salt: bytes) -> bytes:
-    """Return the commitment to ``body``; ``salt`` is 16 random bytes."""
+    """Return the commitment to ``body``; ``salt`` is SALT_BYTES random bytes."""
     return hmac.digest(salt, _BODY_TAG + jcs(body), "sha256")
 
 
@@ -121,6 +148,14 @@ def link(
     return sha256(previous + content_hash + _place(position, stream_id, version, at)).digest()
 
 
+def _holds(stored: bytes, hashed: Callable[..., bytes], *content: Any) -> bool:
+    """Whether ``stored`` is the hash of ``content``; a value that the format forbids has none."""
+    try:
+        return hashed(*content) == stored
+    except NotOurs:
+        return False
+
+
 class Chain:
     """Checks one user's events as they come, oldest first.
 
@@ -151,18 +186,16 @@ class Chain:
             at,
         )
         if record.hash != expected:
-            self._find(
-                record, "hash", "does not follow from the event before it and its own columns"
-            )
+            what = "does not follow from the event before it and its own columns"
+            self._find(record, "hash", what)
         self._hash = record.hash
         self.position = record.position
         self._recorded_at = at
 
     def _check_order(self, record: Record) -> None:
         if record.position != self.position + 1:
-            self._find(
-                record, "position", f"expected {self.position + 1}: events are missing or added"
-            )
+            what = f"expected {self.position + 1}: events are missing or added"
+            self._find(record, "position", what)
         if microseconds(record.recorded_at) < self._recorded_at:
             self._find(record, "recorded_at", "is earlier than the event before it")
         stream = (record.stream_type, record.stream_id)
@@ -177,11 +210,15 @@ class Chain:
         elif record.body is None or record.salt is None:
             self._find(record, "body", "body and salt are not both there")
         else:
-            if commit_to(record.body, record.salt) != record.commitment:
+            if len(record.salt) != SALT_BYTES:  # zeros after a salt do not change an HMAC
+                self._find(record, "salt", f"is not {SALT_BYTES} bytes")
+            if not _holds(record.commitment, commit_to, record.body, record.salt):
                 self._find(record, "body", "does not match its commitment")
             if record.type == "LedgerErased":
                 self._erased(record)
-        content_hash = hash_content(
+        if not _holds(
+            record.content_hash,
+            hash_content,
             str(record.event_id),
             str(record.command_id),
             record.type,
@@ -189,18 +226,18 @@ class Chain:
             record.stream_type,
             record.actor,
             record.commitment,
-        )
-        if content_hash != record.content_hash:
+        ):
             self._find(record, "content_hash", "does not match type, actor, ids or commitment")
 
     def _erased(self, record: Record) -> None:
-        """A body may be missing where a later erasure covers it; what it covers has no body."""
-        data = (record.body or {}).get("data")
-        through = data.get("through") if isinstance(data, dict) else None
-        if not isinstance(through, int) or not through < record.position:
-            self._find(record, "body", "an erasure must cover positions before its own")
-            return
-        self._without_body = [position for position in self._without_body if position > through]
+        """A body may be missing where a later erasure covers it."""
+        match record.body:
+            case {"data": {"through": int(through)}} if through < record.position:
+                covered = through
+            case _:
+                self._find(record, "body", "an erasure must cover positions before its own")
+                return
+        self._without_body = [position for position in self._without_body if position > covered]
 
     def _find(self, record: Record, field: str, what: str) -> None:
         self.findings.append(Finding(record.position, field, what))

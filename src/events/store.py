@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import orjson
 from psycopg import AsyncConnection
@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from events import catalog, ledger
 from events.draft import Draft, Entry
 from events.ledger import Json, Record
-from events.stamp import NOT_YET, Settlement
+from events.stamp import NOT_YET, Settlement, iso
 
 Connection = AsyncConnection[Any]
 
@@ -53,6 +53,8 @@ class Key(NamedTuple):
     result: Json
 
 
+_NOT_YET = iso(NOT_YET)
+
 _COMMIT = """
 SELECT status, base, recorded_at, hash, result, alike, conflicts
 FROM tasktrail.commit_command(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
@@ -71,13 +73,14 @@ async def commit(
 
     ``actor`` has the eight fields of docs/ledger-format.md. All or nothing, in one round trip.
     """
-    command_id = uuid4()
+    command_id = str(uuid4())
+    # All as text, which costs psycopg half of what its adapters do.
     arguments = (
         user_id,
         key.key if key else None,
-        key.request_hash if key else None,
+        rf"\x{key.request_hash.hex()}" if key else None,
         _json(key.result) if key else None,
-        NOT_YET,
+        _NOT_YET,
         command_id,
         _json(actor),
         _expected(draft.entries),
@@ -85,7 +88,7 @@ async def commit(
         _rows(draft.changed_tasks()),
         _rows(draft.changed_conversations()),
         _rows(draft.changed_messages()),
-        draft.similar_to or None,
+        "\n".join(draft.similar_to) if draft.similar_to else None,
     )
     cursor = await connection.execute(_COMMIT, arguments, binary=True)
     return Outcome(*await cursor.fetchone())  # type: ignore[misc] # a function returns a row
@@ -115,10 +118,10 @@ def _rows(rows: list[Any]) -> str | None:
     return _json([row._asdict() for row in rows]) if rows else None
 
 
-def _events(entries: list[Entry], command_id: UUID, actor: Json, reason: str | None) -> str | None:
+def _events(entries: list[Entry], command_id: str, actor: Json, reason: str | None) -> str | None:
     if not entries:
         return None
-    return _json([_event(entry, str(command_id), actor, reason) for entry in entries])
+    return _json([_event(entry, command_id, actor, reason) for entry in entries])
 
 
 def _event(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Json:
@@ -126,7 +129,7 @@ def _event(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Js
     type_ = entry.event.type
     schema_version = catalog.VERSIONS[type_]
     event_id = str(uuid4())
-    salt = os.urandom(16)
+    salt = os.urandom(ledger.SALT_BYTES)
     body = {"data": catalog.encode(entry.event), "reason": reason}
     commitment = ledger.commit_to(body, salt)
     content_hash = ledger.hash_content(

@@ -26,7 +26,7 @@ async def write_bundle(
     created_at: datetime,
     progress: Callable[[int], None],
 ) -> Manifest:
-    """Write a bundle of ``pages``, oldest event first; ``progress`` is told the position reached.
+    """Write a bundle of ``pages``, oldest event first; ``progress`` is told of each page's length.
 
     ``file`` must be empty, readable and seekable.
     """
@@ -65,7 +65,7 @@ async def _write_events(
             for record in page:
                 if record.type == "LedgerErased" and record.body is not None:
                     erased_through = record.body["data"]["through"]
-            progress(page[-1].position)
+            progress(len(page))
     return erased_through, digest.hexdigest()
 
 

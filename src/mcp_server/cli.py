@@ -14,12 +14,14 @@ import typer
 
 from events.errors import Refused
 from mcp_server.failure import Failure
+from projections.spans import NoSuchUser
 
 COMMANDS = {
     "serve": "mcp_server.serve:serve",
     "token": "mcp_server.token_command:token",
     "rebuild-projections": "mcp_server.rebuild_command:rebuild_projections",
     "export": "mcp_server.export_command:export",
+    "report": "mcp_server.report_command:report",
     "seed": "mcp_server.seed_command:seed",
 }
 
@@ -61,6 +63,8 @@ def _run(command: Callable[[], None]) -> None:
         command()
     except Failure as failure:
         _fail(failure.exit_code, str(failure))
+    except NoSuchUser as error:
+        _fail(2, str(error))
     except Refused as refusal:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
     except psycopg.OperationalError as error:

@@ -11,10 +11,11 @@ import orjson
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.types.json import set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from events.errors import Refused
 from events.store import Connection
+from mcp_server.pool import Pool
 
 T = TypeVar("T")
 
@@ -33,16 +34,7 @@ class Database:
 
     def __init__(self, conninfo: str, size: int = 10, wait: float = 5.0) -> None:
         """``size``: connections at most; ``wait``: seconds that a call waits for one."""
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            conninfo,
-            min_size=1,
-            max_size=size,
-            max_waiting=1000,
-            timeout=wait,
-            kwargs={"autocommit": True, "connect_timeout": 5},
-            configure=_configure,
-            open=False,
-        )
+        self._pool = Pool(conninfo, size, wait, configure=_configure)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
@@ -98,16 +90,26 @@ class Database:
             yield
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
-    """Prepare no statements through a pooler that gives each transaction another connection.
+_LIMITS = """
+SELECT set_config('statement_timeout', '15s', false), set_config('lock_timeout', '5s', false),
+    set_config('idle_in_transaction_session_timeout', '15s', false)
+"""
 
-    Such a pooler shows: the process id it told at the start is not that of the server's process.
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    """Limit how long a statement may take, and how long it may wait for a lock.
+
+    Not through a pooler that gives each transaction another connection: there nothing may be set
+    or prepared for a session (docs/settings.md says what to set on the role instead). Such a pooler
+    shows: the process id it told at the start is not that of the server's process.
     """
     set_json_loads(orjson.loads, connection)
     cursor = await connection.execute("SELECT pg_backend_pid()", prepare=False)
     row = await cursor.fetchone()
     if row is not None and row[0] != connection.info.backend_pid:
         connection.prepare_threshold = None
+    else:
+        await connection.execute(_LIMITS, prepare=False)
 
 
 def _unavailable() -> Refused:

@@ -11,14 +11,13 @@ from typing import Annotated, BinaryIO
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from events.ledger import Json
 from mcp_server import settings, target
 from mcp_server.bundle_writer import write_bundle
 from mcp_server.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
-from mcp_server.snapshot import NoLedger, Snapshot, snapshot
+from mcp_server.progress import WorkProgress
+from mcp_server.snapshot import Snapshot, snapshot
 
 Tell = Callable[[int], None]
 
@@ -46,22 +45,13 @@ def export(
     if to_stdout and format_ is Format.bundle:
         raise typer.BadParameter("A bundle is a zip: give it a file.", param_hint="--output")
     with target.opened(settings.read()) as database:
-        try:
-            if to_stdout:
-                asyncio.run(_export(database.server, user, format_, sys.stdout.buffer))
-                return
-            with replaced(output) as file:
-                summary = asyncio.run(_export(database.server, user, format_, file))
-        except NoLedger:
-            no_ledger(user)
+        if to_stdout:
+            asyncio.run(_export(database.server, user, format_, sys.stdout.buffer))
+            return
+        with replaced(output) as file:
+            summary = asyncio.run(_export(database.server, user, format_, file))
     summary["file"] = str(output)
     _show(summary, json)
-
-
-def no_ledger(user: str) -> None:
-    """Say that there is nothing, and end. Raises: typer.Exit."""
-    print(f"tasktrail: nothing was ever written for user {user!r}.", file=sys.stderr)  # noqa: T201
-    raise typer.Exit(2)
 
 
 @contextmanager
@@ -79,8 +69,8 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 async def _export(conninfo: str, user: str, format_: Format, file: BinaryIO) -> Json:
     """Write the ledger and return a summary of it."""
     async with snapshot(conninfo, user) as ledger:
-        with progress("Exporting", ledger.head.position) as tell:
-            await _write(ledger, format_, file, tell)
+        with WorkProgress("exporting", ledger.head.position) as progress:
+            await _write(ledger, format_, file, progress.advance)
         return {
             "user": user,
             "format": format_.value,
@@ -103,25 +93,7 @@ async def _write(ledger: Snapshot, format_: Format, file: BinaryIO, tell: Tell) 
         else:
             events = (to_cloud_event(ledger.user_id, record) for record in page)
             file.write(b"".join(orjson.dumps(event) + b"\n" for event in events))
-        tell(page[-1].position)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Tell]:
-    """Show a bar on standard error while it lasts, if that is a terminal and it is worth while."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal or total < 10_000,
-    )
-    with bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        tell(len(page))
 
 
 def _show(summary: Json, as_json: bool) -> None:

@@ -40,9 +40,17 @@ class Context(NamedTuple):
 class Command(Protocol):
     """What an agent wants changed: a tool's validated arguments."""
 
-    tool: str
-    reason: str | None
-    idempotency_key: str | None
+    @property
+    def tool(self) -> str:
+        """Return the tool's name."""
+
+    @property
+    def reason(self) -> str | None:
+        """Return why the agent does it."""
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """Return what makes a repetition known as one."""
 
     def wanted(self) -> Wanted:
         """Return which rows the decision needs."""

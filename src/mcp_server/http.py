@@ -24,8 +24,9 @@ from mcp_server import metrics, migrate, running, selfcheck
 from mcp_server import settings as environment
 from mcp_server.admission import Admission
 from mcp_server.auth import verifier
+from mcp_server.body import MAX_BODY
 from mcp_server.database import Database
-from mcp_server.guard import MAX_BODY, Guard
+from mcp_server.guard import Guard
 from mcp_server.issue import development_secret
 from mcp_server.limiter import Limiter
 from mcp_server.resource import Resource

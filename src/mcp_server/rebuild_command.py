@@ -1,21 +1,28 @@
 """``rebuild-projections``: replay the ledger into the read tables, or only compare."""
 
-import sys
-from collections.abc import Iterable
+import os
+from functools import partial
 from typing import Annotated, Any
 
-import orjson
-import psycopg
 import typer
 from psycopg import Connection
 
 from mcp_server import settings, target
+from mcp_server.check_output import CheckOutput
 from mcp_server.failure import Failure
-from projections.rebuild import Totals, rebuild
-from projections.scan import Difference
-from projections.spans import Span, of_all, of_user
+from mcp_server.jobs import connected, each
+from mcp_server.progress import WorkProgress
+from projections.rebuild import rebuild
+from projections.spans import plan
 
 _ONE_AT_A_TIME = 7_461_736_275  # an arbitrary number that names this advisory lock
+
+DEFAULT_JOBS = max(1, (os.cpu_count() or 2) // 2)
+"""Processes: Postgres has as much work with it as we have."""
+
+User = Annotated[str | None, typer.Option(help="Only this user's rows.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 class AlreadyRunning(Failure):
@@ -25,74 +32,40 @@ class AlreadyRunning(Failure):
 
 
 def rebuild_projections(
-    user: Annotated[str | None, typer.Option(help="Only this user's rows.")] = None,
+    user: User = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Compare only; exit 1 if not equal.")
+        bool, typer.Option("--check", help="Compare only; exit 1 if something differs.")
     ] = False,
     fix: Annotated[
         bool, typer.Option("--fix", help="With --check: put right what differs.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    jobs: Jobs = DEFAULT_JOBS,
+    as_json: AsJson = False,
 ) -> None:
-    """Replay the ledger into the read tables, online; only what differs is written."""
+    """Replay the ledger into the read tables, online: only what differs is written."""
     mending = fix or not check
-    report = _Report(as_json, lines=check or fix)
-    with (
-        target.opened(settings.read()) as database,
-        psycopg.connect(database.admin, autocommit=True) as connection,
-    ):
-        connection.execute("SET TIME ZONE 'UTC'")
+    with target.opened(settings.read()) as database, connected(database.admin) as connection:
         if mending:
             _alone(connection)
-        rebuild(connection, _spans(connection, user), mending, report.found, report.done)
-    report.end()
-    if report.unreadable or (report.differences and check and not fix):
+        events, spans = plan(connection, user)
+        output = CheckOutput(as_json, quiet=not (check or fix))
+        with WorkProgress("rebuilding" if mending else "comparing", events) as progress:
+            for _, done in each(database.admin, partial(rebuild, fix=mending), spans, jobs):
+                progress.advance(done.events)
+                output.add(
+                    done.findings,
+                    users=done.users,
+                    events=done.events,
+                    rows=done.rows,
+                    mended=done.mended,
+                )
+        output.end(progress.seconds)
+    if output.unreadable or (output.findings and not mending):
         raise typer.Exit(1)
 
 
 def _alone(connection: Connection[Any]) -> None:
+    """Raises: AlreadyRunning. The lock lasts as long as the connection."""
     cursor = connection.execute("SELECT pg_try_advisory_lock(%s)", (_ONE_AT_A_TIME,))
     if not cursor.fetchall()[0][0]:
-        raise AlreadyRunning("Another rebuild is at work on this database.")
-
-
-def _spans(connection: Connection[Any], user: str | None) -> Iterable[Span]:
-    if user is None:
-        return of_all(connection)
-    cursor = connection.execute(
-        "SELECT l.position FROM tasktrail.ledgers l WHERE l.user_id = %s", (user,)
-    )
-    row = cursor.fetchone()
-    if row is None:
-        raise typer.BadParameter(f"there is no ledger of {user!r}", param_hint="--user")
-    return of_user(user, row[0])
-
-
-class _Report:
-    """What the operator sees."""
-
-    def __init__(self, as_json: bool, lines: bool) -> None:
-        self.differences = 0
-        self.unreadable = 0
-        self._totals = Totals()
-        self._as_json = as_json
-        self._lines = lines
-
-    def found(self, differences: list[Difference]) -> None:
-        for difference in differences:
-            self.differences += 1
-            self.unreadable += difference.kind == "unreadable"
-            if self._lines and not self._as_json:
-                sys.stdout.write(_line(difference) + "\n")
-
-    def done(self, totals: Totals) -> None:
-        self._totals = totals
-
-    def end(self) -> None:
-        if self._as_json:
-            sys.stdout.write(orjson.dumps(self._totals._asdict()).decode() + "\n")
-
-
-def _line(difference: Difference) -> str:
-    field = f" {difference.field}" if difference.field else ""
-    return f"{difference.user_id} {difference.table} {difference.id}{field}: {difference.what}"
+        raise AlreadyRunning("Another rebuild is at work on this database: nothing was done.")

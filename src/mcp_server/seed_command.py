@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import orjson
 import psycopg
@@ -25,6 +26,8 @@ from projections.read_tables import READ_TABLES
 
 BATCH = 20_000
 """Events in one batch."""
+
+_JSONB = b"\x01"  # the version of the binary format of jsonb
 
 
 class _Table(NamedTuple):
@@ -143,13 +146,19 @@ def _batches(events: int, users: int, seed: int) -> Iterator[Batch]:
 
 
 def _event_row(user_id: str, record: Record) -> tuple[Any, ...]:
-    encoded = record._replace(
-        event_id=record.event_id.bytes,  # type: ignore[arg-type] # as the binary COPY takes it
-        command_id=record.command_id.bytes,  # type: ignore[arg-type]
-        actor=b"\x01" + orjson.dumps(record.actor),  # type: ignore[arg-type] # jsonb, version 1
-        body=b"\x01" + orjson.dumps(record.body),  # type: ignore[arg-type]
-    )
-    return (user_id, *encoded)
+    """Return the row, ids and JSON encoded as the binary COPY takes them."""
+    encoded = {
+        **record._asdict(),
+        "event_id": _uuid(record.event_id),
+        "command_id": _uuid(record.command_id),
+        "actor": _JSONB + orjson.dumps(record.actor),
+        "body": _JSONB + orjson.dumps(record.body),
+    }
+    return (user_id, *encoded.values())
+
+
+def _uuid(text: UUID | str) -> bytes:
+    return bytes.fromhex(str(text).replace("-", ""))
 
 
 def _move(connection: Connection[Any], batch: Batch) -> int:

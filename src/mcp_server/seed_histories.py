@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from events import ledger
 from events.catalog import STREAM_TYPES, TYPES, VERSIONS
@@ -201,7 +200,7 @@ def _record(
     previous: bytes,
     at: datetime,
 ) -> Record:
-    event_id, command_id = (_uuid(random) for _ in range(2))
+    event_id, command_id = _uuid(random), _uuid(random)
     body = {
         "data": step.data,
         "reason": _REASONS[int(random.random() * 4)] if random.random() < 0.3 else None,
@@ -221,8 +220,8 @@ def _record(
     stream_type = STREAM_TYPES[TYPES[step.type]]
     schema_version = VERSIONS[step.type]
     content_hash = ledger.hash_content(
-        str(event_id),
-        str(command_id),
+        event_id,
+        command_id,
         step.type,
         schema_version,
         stream_type,
@@ -250,5 +249,7 @@ def _record(
     )
 
 
-def _uuid(random: Random) -> UUID:
-    return UUID(int=random.getrandbits(128), version=4)
+def _uuid(random: Random) -> str:
+    """Return a random UUID as text (RFC 9562, version 4)."""
+    digits = random.randbytes(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

@@ -14,6 +14,8 @@ from mcp_server.failure import Failure
 class NoLedger(Failure):
     """Nothing was ever written for this user."""
 
+    exit_code = 2
+
 
 class Snapshot(NamedTuple):
     """The ledger's head, and its events up to it, oldest first; ``pages`` can be read once."""

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from events.conversation import Conversation, Message
 from events.ledger import Json
 from events.stamp import Settlement
-from events.task import Task
+from events.task import Task, due_moment
 
 
 class Wanted(NamedTuple):
@@ -154,8 +154,8 @@ def _first(row: list[Any]) -> First:
 def _task(row: list[Any]) -> Task:
     task = Task(*row)
     return task._replace(
-        due_at=task.due_at and _time(task.due_at),  # type: ignore[arg-type] # text, from JSON
-        created_at=_time(task.created_at),  # type: ignore[arg-type]
+        due_at=due_moment(task.due),  # its text may have an offset with seconds: long ago
+        created_at=_time(task.created_at),  # type: ignore[arg-type] # text, from JSON
         updated_at=_time(task.updated_at),  # type: ignore[arg-type]
         completed_at=task.completed_at and _time(task.completed_at),  # type: ignore[arg-type]
     )

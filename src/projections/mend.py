@@ -5,18 +5,26 @@ the rows first (``_catch_up``). Rows that were right have been kept right by who
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from psycopg import Connection
 
 from events.replay import Replay
 from events.stamp import Stamp
+from projections.compare import Wrong
 from projections.read_tables import READ_TABLES, ReadTable, Row
-from projections.scan import Drift, Wrong
 
 ROWS = 2000
 """So many rows are put right in one transaction: a writer who meets it waits for so long."""
+
+
+class Drift(NamedTuple):
+    """What is wrong with one user's rows, as of the ledger's position ``seen``."""
+
+    user_id: str
+    seen: int
+    rows: list[Wrong]
 
 
 def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> int:
@@ -52,7 +60,7 @@ def _mend(connection: Connection[Any], drifts: list[Drift]) -> int:
     _catch_up(connection, {drift.user_id: drift.seen for drift in drifts}, replays)
     for table in READ_TABLES:
         right: list[tuple[str, Row]] = []
-        extra: list[tuple[str, int]] = []
+        extra: list[Wrong] = []
         for drift in drifts:
             rows = table.of(replays[drift.user_id])
             for wrong in drift.rows:
@@ -60,7 +68,7 @@ def _mend(connection: Connection[Any], drifts: list[Drift]) -> int:
                     if wrong.id in rows:
                         right.append((drift.user_id, rows[wrong.id]))
                     else:
-                        extra.append((drift.user_id, wrong.id))
+                        extra.append(wrong)
         _delete(connection, table, extra)
         _write(connection, table, right)
     return sum(len(drift.rows) for drift in drifts)
@@ -99,15 +107,20 @@ def _catch_up(
         replays[user_id].add_data(type_, schema_version, data, stream_id, Stamp(*stamp))
 
 
-def _delete(connection: Connection[Any], table: ReadTable, keys: list[tuple[str, int]]) -> None:
-    if keys:
+def _delete(connection: Connection[Any], table: ReadTable, extra: list[Wrong]) -> None:
+    """Delete rows that should not be there, where they were seen.
+
+    In another stream such a row is another span's: it has been put right already, or will be.
+    """
+    if extra:
+        keys = [(row.user_id, row.id, getattr(row.live, table.stream, row.id)) for row in extra]
         connection.execute(
             f"""
             DELETE FROM tasktrail.{table.name} t
-            USING unnest(%s::text[], %s::bigint[]) AS k(user_id, id)
-            WHERE t.user_id = k.user_id AND t.id = k.id
+            USING unnest(%s::text[], %s::bigint[], %s::bigint[]) AS k(user_id, id, stream)
+            WHERE t.user_id = k.user_id AND t.id = k.id AND t.{table.stream} = k.stream
             """,
-            ([user_id for user_id, _ in keys], [id_ for _, id_ in keys]),
+            [list(column) for column in zip(*keys, strict=True)],
         )
 
 

@@ -1,51 +1,61 @@
-"""Rebuild the read tables from the ledger, online: readers and writers do not notice.
+"""Rebuild the read tables from the ledger, online: neither readers nor writers notice.
 
-    spans -> scan (no lock) -> what is wrong -> mend (the locks of those users, for milliseconds)
+    a span -> fold and compare (one snapshot, no lock) -> what is wrong -> mend (locks, briefly)
 
-Only rows that are wrong are written, each user's in one transaction. So at any moment every row is
-as it was or as it should be, and a rebuild can be killed and started again without a trace.
+An event and the rows it folds to are committed together, so in every snapshot they must agree:
+whatever differs is wrong, and not merely late. Only such rows are written. So at any moment every
+row is as it was or as it should be, and a rebuild may be killed and started again without a trace.
 """
 
-from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from psycopg import Connection
 
-from projections.mend import mend
-from projections.scan import Difference, scan
+from projections.compare import compare
+from projections.finding import Finding
+from projections.fold import fold_span
+from projections.mend import Drift, mend
+from projections.read_tables import READ_TABLES
+from projections.snapshot import snapshot
 from projections.spans import Span
 
 
-class Totals(NamedTuple):
-    """What a rebuild did, or a part of it. ``mended`` counts rows, as ``rows`` does."""
+class Report(NamedTuple):
+    """What there was in a span, how many rows were ``mended``, and what was or is wrong."""
 
-    users: int = 0
-    events: int = 0
-    rows: int = 0
-    mended: int = 0
+    users: int
+    events: int
+    rows: int
+    mended: int
+    findings: list[Finding]
 
 
-def rebuild(
-    connection: Connection[Any],
-    spans: Iterable[Span],
-    fix: bool,
-    found: Callable[[list[Difference]], None],
-    done: Callable[[Totals], None],
-) -> None:
-    """Compare each span, and if ``fix`` put right what is wrong in it.
+def rebuild(connection: Connection[Any], span: Span, fix: bool) -> Report:
+    """Compare the rows of ``span`` with the ledger, and put right what is wrong if ``fix``.
 
-    ``found`` gets the differences of each span that has some, ``done`` what was done so far.
+    ``connection`` is in autocommit mode.
     """
-    totals = Totals()
-    for span in spans:
-        result = scan(connection, span)
-        if result.differences:
-            found(result.differences)
-        mended = mend(connection, result.drifts) if fix else 0
-        totals = Totals(
-            totals.users + result.users,
-            totals.events + result.events,
-            totals.rows + result.rows,
-            totals.mended + mended,
+    report, drifts = scan(connection, span)
+    return report._replace(mended=mend(connection, drifts)) if fix and drifts else report
+
+
+def scan(connection: Connection[Any], span: Span) -> tuple[Report, list[Drift]]:
+    """Return what is wrong, twice: to be told, and to be mended."""
+    with snapshot(connection, span) as seen:
+        heads: dict[str, int] = dict(
+            seen.rows(
+                f"SELECT l.user_id, l.position FROM tasktrail.ledgers l WHERE {span.users('l')}"
+            )
         )
-        done(totals)
+        folds = fold_span(seen, heads)
+        findings = [fold.fault for fold in folds.values() if fold.fault is not None]
+        replays = {u: fold.replay for u, fold in folds.items() if fold.fault is None}
+        drifts: dict[str, Drift] = {}
+        for wrong in compare(seen, replays, folds.keys() - replays.keys()):
+            user_id = wrong.user_id
+            drifts.setdefault(user_id, Drift(user_id, heads.get(user_id, 0), [])).rows.append(wrong)
+            findings += wrong.findings()
+    rows = sum(len(table.of(replay)) for table in READ_TABLES for replay in replays.values())
+    events = sum(fold.events for fold in folds.values())
+    users = len(heads) if span.first else 0
+    return Report(users, events, rows, 0, findings), list(drifts.values())

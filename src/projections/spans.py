@@ -5,6 +5,7 @@ A span of users is a range of ids, so that rows of users who have no ledger are 
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, LiteralString, NamedTuple
 
 from psycopg import Connection
@@ -15,12 +16,14 @@ EVENTS = 20_000
 BIG = 50_000
 """A user with more events is cut into spans of so many positions: streams that began in them."""
 
+_FIRST, _LAST = -(2**63), 2**63 - 1
 _PAGE = 1000
 
 
 class Span(NamedTuple):
-    """All users with ``start <= user_id < stop`` (None: no bound) but ``without`` some; or, of the
-    one user ``user_id``, the streams that began at positions above ``above`` up to ``until``.
+    """All users with ``start <= user_id < stop`` (None: no bound) but ``without`` some; or the one
+    user ``user_id``: all of it, or the streams that began above the position ``above`` up to
+    ``until``.
 
     ``events`` is about how many it has.
     """
@@ -30,14 +33,23 @@ class Span(NamedTuple):
     stop: str | None = None
     without: tuple[str, ...] = ()
     user_id: str | None = None
-    above: int = -(2**63)
-    until: int = 2**63 - 1
+    above: int = _FIRST
+    until: int = _LAST
 
-    def where(self, alias: LiteralString, stream: LiteralString) -> LiteralString:
-        """Return the condition on a table, given its ``alias`` and its column for the stream."""
+    @property
+    def whole(self) -> bool:
+        """Whether it has all of its users' streams."""
+        return (self.above, self.until) == (_FIRST, _LAST)
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first part of its user, or has all."""
+        return self.above == _FIRST
+
+    def users(self, alias: LiteralString) -> LiteralString:
+        """Return the condition on the users, for the table that is called ``alias``."""
         if self.user_id is not None:
-            place = f"{alias}.{stream} > %(above)s AND {alias}.{stream} <= %(until)s"
-            return f"{alias}.user_id = %(user_id)s AND {place}"
+            return f"{alias}.user_id = %(user_id)s"
         parts: list[LiteralString] = []
         if self.start is not None:
             parts.append(f"{alias}.user_id >= %(start)s")
@@ -47,18 +59,64 @@ class Span(NamedTuple):
             parts.append(f"{alias}.user_id <> ALL (%(without)s)")
         return " AND ".join(parts) or "true"
 
+    def streams(self, alias: LiteralString, stream: LiteralString) -> LiteralString:
+        """Return the condition on users and streams; ``stream`` is the column that names them."""
+        if self.whole:
+            return self.users(alias)
+        part = f"{alias}.{stream} > %(above)s AND {alias}.{stream} <= %(until)s"
+        return f"{self.users(alias)} AND {part}"
+
     def parameters(self) -> dict[str, Any]:
-        """Return what ``where`` leaves open."""
+        """Return what the conditions leave open."""
         return {**self._asdict(), "without": list(self.without)}
 
 
+class NoSuchUser(Exception):
+    """Neither a ledger nor a row belongs to this user."""
+
+
+def plan(connection: Connection[Any], user_id: str | None) -> tuple[int, Iterator[Span]]:
+    """Return about how many events there are, and the spans: of everything, or of one user.
+
+    Raises: NoSuchUser.
+    """
+    if user_id is not None:
+        events = _events_of(connection, user_id)
+        return events, of_user(user_id, events)
+    cursor = connection.execute("SELECT coalesce(sum(l.position), 0) FROM tasktrail.ledgers l")
+    return int(cursor.fetchall()[0][0]), of_all(connection)
+
+
+def _events_of(connection: Connection[Any], user_id: str) -> int:
+    """Where somebody removed the ledger's head, or its events too, what is left is looked at."""
+    row = connection.execute(
+        """
+        SELECT l.position, e.position, t.id, c.id, m.id
+        FROM tasktrail.as_user(%s) AS u
+        LEFT JOIN LATERAL (
+            SELECT l.position FROM tasktrail.ledgers l WHERE l.user_id = u) AS l ON true
+        LEFT JOIN LATERAL (
+            SELECT max(e.position) AS position
+            FROM tasktrail.events e WHERE e.user_id = u) AS e ON true
+        LEFT JOIN LATERAL (
+            SELECT min(t.id) AS id FROM tasktrail.tasks t WHERE t.user_id = u) AS t ON true
+        LEFT JOIN LATERAL (
+            SELECT min(c.id) AS id FROM tasktrail.conversations c WHERE c.user_id = u) AS c ON true
+        LEFT JOIN LATERAL (
+            SELECT min(m.id) AS id FROM tasktrail.messages m WHERE m.user_id = u) AS m ON true
+        """,
+        (user_id,),
+    ).fetchall()[0]
+    if set(row) == {None}:
+        raise NoSuchUser(f"Nothing here belongs to {user_id!r}.")
+    return max(row[0] or 0, row[1] or 0)
+
+
 def of_user(user_id: str, events: int) -> Iterator[Span]:
-    """Yield the spans of one user's ledger with so many events."""
-    borders = [*range(BIG, events, BIG), 2**63 - 1] if events > BIG else [2**63 - 1]
-    above = -(2**63)
-    for until in borders:
+    """Yield the spans of one user, who has so many events."""
+    borders = [_FIRST, *range(BIG, events, BIG), _LAST]
+    for above, until in pairwise(borders):
         yield Span(min(events, BIG), user_id=user_id, above=above, until=until)
-        above = until
 
 
 def of_all(connection: Connection[Any]) -> Iterator[Span]:
@@ -79,7 +137,7 @@ def of_all(connection: Connection[Any]) -> Iterator[Span]:
 
 
 def _ledgers(connection: Connection[Any]) -> Iterator[tuple[str, int]]:
-    """Users and their heads by user, a page at a time: there may be millions."""
+    """Yield users and their heads by user, a page at a time: there may be millions."""
     after: str | None = None
     while True:
         page = connection.execute(

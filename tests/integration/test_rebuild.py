@@ -1,16 +1,15 @@
 """Rebuilding the read tables: what is wrong is found and put right, online."""
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 from psycopg import Connection
 
 from projections.mend import mend
-from projections.rebuild import Totals, rebuild
-from projections.scan import Difference, scan
-from projections.spans import Span, of_all, of_user
+from projections.rebuild import rebuild, scan
+from projections.spans import Span, plan
 from tests.conftest import Database
 from tests.integration.history import User, connect
 
@@ -40,6 +39,13 @@ async def bob(database: Database) -> AsyncIterator[User]:
         yield User(connection, "bob")
 
 
+class Totals(NamedTuple):
+    users: int
+    events: int
+    rows: int
+    mended: int
+
+
 def check(operator: Connection[Any], user: str | None = None) -> list[str]:
     """Return the differences as lines."""
     return run(operator, fix=False, user=user)[0]
@@ -48,18 +54,15 @@ def check(operator: Connection[Any], user: str | None = None) -> list[str]:
 def run(
     operator: Connection[Any], fix: bool = True, user: str | None = None
 ) -> tuple[list[str], Totals]:
-    lines: list[str] = []
-    totals = [Totals()]
-
-    def found(differences: list[Difference]) -> None:
-        lines.extend(
-            f"{d.user_id} {d.table} {d.id} {d.kind}" + (f" {d.field}" if d.field else "")
-            for d in differences
-        )
-
-    spans = of_all(operator) if user is None else of_user(user, 1000)
-    rebuild(operator, spans, fix, found, totals.append)
-    return sorted(lines), totals[-1]
+    """Rebuild; return what was different, and totals."""
+    reports = [rebuild(operator, span, fix) for span in plan(operator, user)[1]]
+    lines = [
+        f"{f.user_id} {f.table} {f.id} {f.kind}" + (f" {f.field}" if f.field else "")
+        for report in reports
+        for f in report.findings
+    ]
+    totals = (sum(report[i] for report in reports) for i in range(4))  # type: ignore[misc]
+    return sorted(lines), Totals(*totals)
 
 
 async def lived(user: User) -> None:
@@ -152,7 +155,7 @@ async def test_what_is_appended_between_scan_and_lock_is_not_lost(
 
     async def race() -> list[str]:
         admin.execute("UPDATE tasktrail.tasks SET title = 'x' WHERE id = 2")
-        drifts = scan(operator, EVERYTHING).drifts
+        _, drifts = scan(operator, EVERYTHING)
         await ann.update_task(2, due=None, description=str(await ann.add_task()))
         mend(operator, drifts)
         return check(operator)

@@ -1,0 +1,53 @@
+"""What a check found, on standard output: a line a finding and a summary, or one JSON object.
+
+Findings are written as they come, and none is kept: there may be millions.
+"""
+
+import sys
+from collections.abc import Iterable
+
+import orjson
+
+from projections.finding import Finding
+
+
+class CheckOutput:
+    """Writes findings, counts them, and writes the totals at the end."""
+
+    def __init__(self, as_json: bool, quiet: bool = False) -> None:
+        """``quiet``: count what cannot be mended only, and write nothing but that."""
+        self.findings = 0
+        self.unreadable = 0
+        self._as_json = as_json
+        self._quiet = quiet
+        self._totals: dict[str, int] = {}
+        if as_json:
+            sys.stdout.write('{"findings": [')
+
+    def add(self, findings: Iterable[Finding], **totals: int) -> None:
+        """Write what was found, and add to the totals."""
+        for finding in findings:
+            unreadable = finding.kind == "unreadable"
+            self.unreadable += unreadable
+            if not self._quiet or unreadable:
+                self._write(finding)
+        for name, number in totals.items():
+            self._totals[name] = self._totals.get(name, 0) + number
+
+    def _write(self, finding: Finding) -> None:
+        if self._as_json:
+            sys.stdout.write(",\n" if self.findings else "\n")
+            sys.stdout.write(orjson.dumps(finding._asdict()).decode())
+        else:
+            sys.stdout.write(finding.line() + "\n")
+        self.findings += 1
+
+    def end(self, seconds: float) -> None:
+        """Write the summary."""
+        if self._as_json:
+            summary = {**self._totals, "seconds": round(seconds, 3)}
+            sys.stdout.write("],\n" + orjson.dumps(summary).decode().removeprefix("{") + "\n")
+            return
+        counts = ", ".join(f"{number:,} {name}" for name, number in self._totals.items())
+        rate = self._totals.get("events", 0) / max(seconds, 1e-6)
+        sys.stdout.write(f"{counts} in {seconds:.1f} s ({rate:,.0f} events/s)\n")

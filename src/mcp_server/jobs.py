@@ -1,0 +1,86 @@
+"""Work that is cut into spans, done by one process or by several, each with its own connection.
+
+Several processes, because folding is Python's work and one process keeps one core busy. A worker
+ends when the pipe to its parent does: killing the parent leaves none behind.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import Connection
+
+from projections.spans import Span
+
+T = TypeVar("T")
+Work = Callable[[Connection[Any], Span], T]
+
+
+@contextmanager
+def connected(conninfo: str) -> Iterator[Connection[Any]]:
+    """Lend a connection as the bulk reads want it: in autocommit mode, with times in UTC."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("SET TIME ZONE 'UTC'")
+        yield connection
+
+
+def each(
+    conninfo: str, work: Work[T], spans: Iterable[Span], jobs: int
+) -> Iterator[tuple[Span, T]]:
+    """Yield each span with what ``work`` makes of it, in the order in which they get done.
+
+    ``work`` is a function of a module, or a partial of one. What it raises ends it all.
+    """
+    if jobs == 1:
+        with connected(conninfo) as connection:
+            for span in spans:
+                yield span, work(connection, span)
+        return
+    with ExitStack() as stack:
+        waiting = iter(spans)
+        busy: dict[Any, Span] = {}
+        pipe: Any
+        for span in islice(waiting, jobs):
+            pipe = stack.enter_context(_worker(conninfo, work))
+            busy[pipe] = span
+            pipe.send(span)
+        while busy:
+            for pipe in wait(list(busy)):
+                span, result = busy.pop(pipe), pipe.recv()
+                if isinstance(result, Exception):
+                    raise result
+                for following in islice(waiting, 1):
+                    busy[pipe] = following
+                    pipe.send(following)
+                yield span, result
+
+
+@contextmanager
+def _worker(conninfo: str, work: Work[T]) -> Iterator[Any]:
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, conninfo, work), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.join(timeout=1)
+        process.kill()
+
+
+def _serve(pipe: Pipe, conninfo: str, work: Work[Any]) -> None:
+    try:
+        with connected(conninfo) as connection:
+            while True:
+                pipe.send(work(connection, pipe.recv()))
+    except EOFError:
+        return
+    except Exception as error:  # noqa: BLE001 - it goes on in the parent
+        pipe.send(error)

@@ -1,0 +1,143 @@
+"""Connections that pass from hand to hand.
+
+psycopg_pool opens connections, replaces broken ones and closes idle ones. Going through it for each
+statement of a busy server costs as much processor time as the statement itself; so while callers
+are waiting, a connection goes straight from the one who has finished to the one who has waited
+longest, and back to the pool only when nobody waits.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.abc import Params
+from psycopg.abc import QueryNoTemplate as Query
+from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+MAX_WAITING = 1000
+MAX_KEPT = 100  # as many statements as psycopg prepares
+
+
+class Connection(AsyncConnection[Any]):
+    """An autocommit connection that keeps a cursor for each statement.
+
+    The cursor knows how to send the statement's parameters: finding that out anew costs more than
+    sending them. So fetch the rows of a statement before it is executed again.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kept: dict[tuple[Query, bool], tuple[Query, AsyncCursor[Any]]] = {}
+
+    async def execute(  # type: ignore[override] # a template is executed by a cursor
+        self,
+        query: Query,
+        params: Params | None = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool = False,
+    ) -> AsyncCursor[Any]:
+        """Execute a query and return the cursor to read its results."""
+        kept = self._kept.get((query, binary))
+        if kept is None:
+            if len(self._kept) == MAX_KEPT:
+                self._kept.clear()
+            kept = self._kept[query, binary] = (query, self.cursor(binary=binary))
+        # The very object of the first time: psycopg compares identities.
+        statement, cursor = kept
+        return await cursor.execute(statement, params, prepare=prepare)
+
+
+class Pool:
+    """At most ``size`` connections; a caller waits at most ``wait`` seconds for one."""
+
+    def __init__(self, conninfo: str, size: int, wait: float, **settings: Any) -> None:
+        self._pool = AsyncConnectionPool(
+            conninfo,
+            connection_class=Connection,
+            min_size=1,
+            max_size=size,
+            timeout=wait,
+            kwargs={"autocommit": True, "connect_timeout": 5},
+            open=False,
+            **settings,
+        )
+        self._wait = wait
+        self._free = size  # so many more may be lent
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+
+    async def open(self) -> None:
+        await self._pool.open()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def check(self) -> None:
+        """Replace the idle connections that have died."""
+        await self._pool.check()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection.
+
+        Raises:
+            psycopg_pool.PoolTimeout: none was free in time, or none could be opened.
+            psycopg_pool.TooManyRequests: MAX_WAITING others wait already.
+        """
+        connection = await self._take()
+        try:
+            yield connection
+        finally:
+            await self._give_back(connection)
+
+    async def _take(self) -> Connection:
+        if self._free:
+            self._free -= 1
+        elif connection := await self._queue():
+            return connection
+        try:
+            return await self._pool.getconn()
+        except BaseException:
+            self._pass_on(None)
+            raise
+
+    async def _queue(self) -> Connection | None:
+        """Wait for a connection, or, None, for leave to get one from the pool."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise TooManyRequests(f"{MAX_WAITING} callers are waiting for a connection")
+        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(self._wait):
+                return await turn
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if turn.done() and not turn.cancelled():  # it came at the last moment
+                await self._give_back(turn.result())
+            if isinstance(error, TimeoutError):
+                raise PoolTimeout(f"no connection was free in {self._wait} s") from error
+            raise
+
+    async def _give_back(self, connection: Connection | None) -> None:
+        if connection is not None and not _usable(connection):
+            await self._pool.putconn(connection)  # which replaces it
+            connection = None
+        if not self._pass_on(connection) and connection is not None:
+            await self._pool.putconn(connection)
+
+    def _pass_on(self, connection: Connection | None) -> bool:
+        """Give the place, and the connection, to the caller who has waited longest, if any does."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(connection)
+                return True
+        self._free += 1
+        return False
+
+
+def _usable(connection: Connection) -> bool:
+    return connection.pgconn.transaction_status == TransactionStatus.IDLE

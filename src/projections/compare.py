@@ -1,0 +1,67 @@
+"""The read tables against what the ledger folds to."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from events.replay import Replay
+from projections.finding import Finding, Kind
+from projections.read_tables import READ_TABLES, ReadTable, Row
+from projections.snapshot import Snapshot
+
+
+class Wrong(NamedTuple):
+    """A row that is not as the ledger says: as it is (``live`` None: it is missing) and as it
+    should be (``right`` None: it should not be there)."""
+
+    user_id: str
+    table: ReadTable
+    live: Row | None
+    right: Row | None
+
+    @property
+    def id(self) -> int:
+        """The row's id."""
+        row: Row = self.live if self.right is None else self.right
+        id_: int = row.id
+        return id_
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is wrong with it, field by field."""
+        if self.live is None:
+            yield self._finding("missing", None, "is missing")
+        elif self.right is None:
+            yield self._finding("extra", None, "is there, but not in the ledger")
+        else:
+            for field, is_, should in zip(self.table.fields, self.live, self.right, strict=True):
+                if is_ != should:
+                    what = f"is not as in the ledger{_shown(is_, should)}"
+                    yield self._finding("different", field, what)
+
+    def _finding(self, kind: Kind, field: str | None, what: str) -> Finding:
+        return Finding(self.user_id, self.table.name, self.id, kind, field, what)
+
+
+def _shown(is_: Any, should: Any) -> str:
+    """Both values, where neither is anybody's text."""
+    if isinstance(is_, str | list) or isinstance(should, str | list):
+        return ""
+    return f": {is_}, not {should}"
+
+
+def compare(
+    snapshot: Snapshot, replays: dict[str, Replay], passed_over: set[str]
+) -> Iterator[Wrong]:
+    """Yield the rows of the span that are wrong; none of users that are ``passed_over``.
+
+    A user who has rows and no replay has no ledger.
+    """
+    for table in READ_TABLES:
+        expected = {user_id: dict(table.of(replay)) for user_id, replay in replays.items()}
+        nothing: dict[int, Row] = {}
+        for user_id, *live in snapshot.read_table(table):
+            right = expected.get(user_id, nothing).pop(live[0], None)
+            if right != tuple(live) and user_id not in passed_over:
+                yield Wrong(user_id, table, table.row(*live), right)
+        for user_id, rows in expected.items():
+            for row in rows.values():
+                yield Wrong(user_id, table, None, row)

@@ -1,0 +1,49 @@
+"""Bulk reads of one span in one snapshot."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, LiteralString
+
+from psycopg import Connection, IsolationLevel, capabilities
+
+from projections.read_tables import ReadTable
+from projections.spans import Span
+
+_CHUNK = 1000 if capabilities.has_stream_chunked() else 1
+"""Rows that are fetched and decoded at once: three times as fast as COPY, row by row, is."""
+
+
+class Snapshot:
+    """What the database holds of one span, at one moment."""
+
+    def __init__(self, connection: Connection[Any], span: Span) -> None:
+        self._connection = connection
+        self.span = span
+
+    def rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of ``query``, whose conditions are those of the span."""
+        cursor = self._connection.cursor(binary=True)
+        return cursor.stream(query, self.span.parameters(), size=_CHUNK)
+
+    def read_table(self, table: ReadTable) -> Iterator[tuple[Any, ...]]:
+        """Yield user and fields of the rows of ``table``, in no order."""
+        columns = ", ".join(f"t.{field}" for field in table.fields)
+        where = self.span.streams("t", table.stream)
+        return self.rows(f"SELECT t.user_id, {columns} FROM tasktrail.{table.name} t WHERE {where}")
+
+
+@contextmanager
+def snapshot(connection: Connection[Any], span: Span) -> Iterator[Snapshot]:
+    """Read ``span`` in a transaction of its own. ``connection`` is in autocommit mode."""
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    try:
+        with connection.transaction():
+            if span.user_id is not None:  # for a login that may see one user at a time
+                connection.execute(
+                    "SELECT set_config('tasktrail.user_id', %s, true)", (span.user_id,)
+                )
+            yield Snapshot(connection, span)
+    finally:
+        connection.isolation_level = None
+        connection.read_only = None

@@ -1,0 +1,114 @@
+"""Connections pass from hand to hand, and none is lost on the way."""
+
+import asyncio
+
+import psycopg
+import pytest
+from psycopg_pool import PoolTimeout
+
+from mcp_server.pool import Connection, Pool
+from tests.conftest import Database
+
+
+async def _pid(connection: Connection) -> int:
+    cursor = await connection.execute("SELECT pg_backend_pid()")
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def _opened(database: Database, size: int, wait: float = 5) -> Pool:
+    pool = Pool(database.app, size, wait)
+    await pool.open()
+    return pool
+
+
+async def test_many_callers_share_few_connections(database: Database) -> None:
+    pool = await _opened(database, 2)
+
+    async def call() -> int:
+        async with pool.connection() as connection:
+            return await _pid(connection)
+
+    pids = await asyncio.gather(*(call() for _ in range(200)))
+    assert len(set(pids)) <= 2
+    assert [await call() for _ in range(5)]  # and it goes on when nobody waits
+    await pool.close()
+
+
+async def test_no_two_callers_hold_a_connection_at_once(database: Database) -> None:
+    pool = await _opened(database, 3)
+    held: set[Connection] = set()
+
+    async def call() -> None:
+        async with pool.connection() as connection:
+            assert connection not in held
+            held.add(connection)
+            await asyncio.sleep(0)
+            held.remove(connection)
+
+    await asyncio.gather(*(call() for _ in range(100)))
+    await pool.close()
+
+
+async def test_a_caller_waits_only_so_long_and_then_others_go_on(database: Database) -> None:
+    pool = await _opened(database, 1, wait=0.05)
+    async with pool.connection():
+        with pytest.raises(PoolTimeout):
+            async with pool.connection():
+                pass
+    async with pool.connection() as connection:
+        assert await _pid(connection)
+    await pool.close()
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_cancelled_caller_takes_no_connection_along(database: Database, steps: int) -> None:
+    pool = await _opened(database, 1)
+
+    async def call() -> int:
+        async with pool.connection() as connection:
+            return await _pid(connection)
+
+    waiting = []
+    async with pool.connection():
+        waiting = [asyncio.create_task(call()) for _ in range(3)]
+        await asyncio.sleep(0)
+    for _ in range(steps):  # it is cancelled while it waits, at the hand-over, and after it
+        await asyncio.sleep(0)
+    waiting[0].cancel()
+    results = await asyncio.gather(*waiting, call(), return_exceptions=True)
+    assert all(isinstance(result, int) for result in results[1:])
+    await pool.close()
+
+
+async def test_a_broken_connection_is_not_passed_on(database: Database) -> None:
+    pool = await _opened(database, 1)
+
+    async def call() -> int:
+        async with pool.connection() as connection:
+            return await _pid(connection)
+
+    async with pool.connection() as connection:
+        waiting = asyncio.create_task(call())
+        await asyncio.sleep(0)
+        end = "SELECT pg_terminate_backend(%s, 5000)"
+        with psycopg.connect(database.admin, autocommit=True) as admin:
+            admin.execute(end, [connection.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            await _pid(connection)
+    assert await waiting
+    await pool.close()
+
+
+async def test_a_statement_answers_anew_each_time(database: Database) -> None:
+    pool = await _opened(database, 1)
+    async with pool.connection() as connection:
+        for value in (1, "one", None, 2**40, 0.5, 7):
+            cursor = await connection.execute("SELECT %s AS value", (value,))
+            assert await cursor.fetchone() == (value,)
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await connection.execute("SELECT 1 / %s::int", (0,))
+        cursor = await connection.execute("SELECT 1 / %s::int", (1,))
+        assert await cursor.fetchone() == (1,)
+    await pool.close()

@@ -30,7 +30,16 @@ from events.stamp import iso
 from events.text import safe_text
 from mcp_server.database import Database
 from mcp_server.handle import Context
-from mcp_server.tools.arguments import Arguments, Change, Cursor, Id, invalid, pack, unpack
+from mcp_server.tools.arguments import (
+    Arguments,
+    Change,
+    Cursor,
+    Id,
+    invalid,
+    is_whole,
+    pack,
+    unpack,
+)
 from mcp_server.tools.pages import take
 from projections import conversations as conversation_rows
 from projections import messages as message_rows
@@ -268,7 +277,7 @@ class ListConversations(Arguments):
         if self.cursor is not None and self.offset:
             raise invalid("offset", "cannot be combined with cursor")
         kind = "conversations"
-        (below,) = unpack(self.cursor, kind, (int,)) or (END,)
+        (below,) = unpack(self.cursor, kind, (is_whole,)) or (END,)
         page = await database.read(
             lambda reader: conversation_rows.list_conversations(
                 reader, context.user_id, self.limit + 1, self.deleted, below, self.offset

@@ -26,6 +26,7 @@ from mcp_server.tools.arguments import (
     Moment,
     Position,
     invalid,
+    is_whole,
     pack,
     unpack,
 )
@@ -66,7 +67,7 @@ class GetHistory(Arguments):
                 "event_type", "is none that exists", f"There are: {', '.join(catalog.TYPES)}."
             )
         kind = "history"
-        (below,) = unpack(self.cursor, kind, (int,)) or (history.END,)
+        (below,) = unpack(self.cursor, kind, (is_whole,)) or (history.END,)
         async with database.connection() as reader:
             records = await history.page(
                 reader, context.user_id, self._filter(), self.limit + 1, below

@@ -146,7 +146,8 @@ def temporary_home() -> Iterator[Path]:
 
 
 def start_embedded(stack: ExitStack) -> Server:
-    from mcp_server.postgres import SUPERUSER, acquire
+    from mcp_server.embedded.cluster import acquire
+    from mcp_server.embedded.server import SUPERUSER
 
     home = stack.enter_context(temporary_home())
     cluster = stack.enter_context(acquire(home, settings=FAST))

@@ -6,7 +6,7 @@
 -- same user as they would. The lexeme of the owner makes the index answer for one user alone.
 -- Each call is planned with its values: a plan for any user suits none.
 GRANT CREATE ON SCHEMA tasktrail TO tasktrail_operator;
-SET ROLE tasktrail_operator;
+SET LOCAL ROLE tasktrail_operator;
 
 CREATE FUNCTION tasktrail.search_tasks(p_user text, p_query text)
 RETURNS TABLE (id bigint, in_title boolean)
@@ -28,5 +28,5 @@ $$;
 REVOKE ALL ON FUNCTION tasktrail.search_tasks FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tasktrail.search_tasks TO tasktrail_app;
 
-SET ROLE tasktrail_owner;
+SET LOCAL ROLE tasktrail_owner;
 REVOKE CREATE ON SCHEMA tasktrail FROM tasktrail_operator;

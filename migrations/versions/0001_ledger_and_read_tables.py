@@ -24,6 +24,11 @@ _FILES = (
     "search_these",
     "lock_ledger",
     "commit_command",
+    "holds",
+    "erase_ledger",
+    "no_statistics",
+    "checkpoints",
+    "checkpoint_leaves",
     "grants",
 )
 

@@ -121,10 +121,10 @@ def _rows(rows: list[Any]) -> str | None:
 def _events(entries: list[Entry], command_id: str, actor: Json, reason: str | None) -> str | None:
     if not entries:
         return None
-    return _json([_event(entry, command_id, actor, reason) for entry in entries])
+    return _json([sealed(entry, command_id, actor, reason) for entry in entries])
 
 
-def _event(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Json:
+def sealed(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Json:
     """Return one event as ``commit_command`` takes it: sealed, but for its place and its time."""
     type_ = entry.event.type
     schema_version = catalog.VERSIONS[type_]

@@ -4,6 +4,7 @@ Several processes, because folding is Python's work and one process keeps one co
 ends when the pipe to its parent does: killing the parent leaves none behind.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -36,6 +37,7 @@ def each(
 
     ``work`` is a function of a module, or a partial of one. What it raises ends it all.
     """
+    _collect_garbage_seldom()
     if jobs == 1:
         with connected(conninfo) as connection:
             for span in spans:
@@ -75,7 +77,14 @@ def _worker(conninfo: str, work: Work[T]) -> Iterator[Any]:
         process.kill()
 
 
+def _collect_garbage_seldom() -> None:
+    """A fold makes many objects and no cycles: looking for some took a sixth of the time."""
+    gc.freeze()
+    gc.set_threshold(500_000, 50, 1000)
+
+
 def _serve(pipe: Pipe, conninfo: str, work: Work[Any]) -> None:
+    _collect_garbage_seldom()
     try:
         with connected(conninfo) as connection:
             while True:

@@ -33,6 +33,9 @@ _ALGORITHMS = {("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256", ("RSA", No
 
 log = structlog.get_logger()
 
+UNFETCHABLE = (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, RecursionError)
+"""What ``fetch`` raises."""
+
 
 class KeysUnavailable(Exception):
     """The issuer's keys have never been fetched: whether a token is good cannot be said yet."""
@@ -79,14 +82,19 @@ class PublishedKeys:
 
     async def _fetch(self) -> None:
         try:
-            keys = usable_keys(await _download(self._url))
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, RecursionError) as error:
+            keys = await fetch(self._url)
+        except UNFETCHABLE as error:
             log.warning("keys_not_fetched", url=self._url, error=f"{type(error).__name__}: {error}")
             self._failing = True
             return
         self._failing = False
         self._keys = keys
         self._fetched_at = self._clock()
+
+
+async def fetch(url: str) -> dict[str, jwt.PyJWK]:
+    """Return the usable keys at ``url``, by key id. Raises: UNFETCHABLE."""
+    return usable_keys(await _download(url))
 
 
 async def _download(url: str) -> Any:

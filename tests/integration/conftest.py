@@ -1,12 +1,16 @@
-"""A pool, an agent and an inspector for the database of each test."""
+"""A pool, an agent, an inspector for the database of each test; the command line."""
 
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from mcp_server import cli, settings
 from mcp_server.database import Database as Pool
-from tests.conftest import Database
+from tests.conftest import Database, temporary_home
 from tests.integration.agents import Agent, Inspector
+from tests.integration.command_line import Run, Said
 
 
 @pytest.fixture
@@ -28,3 +32,29 @@ def inspector(database: Database) -> Iterator[Inspector]:
     inspector = Inspector(database)
     yield inspector
     inspector.close()
+
+
+@pytest.fixture
+def tasktrail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function: ``tasktrail("history", "ann", DATABASE_URL=...)``."""
+
+    def run(*arguments: str, **environment: str) -> Said:
+        with monkeypatch.context() as patch:
+            for name in settings.NAMES.values():
+                patch.delenv(name, raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["tasktrail", *arguments])
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        code = end.value.code
+        return Said(code if isinstance(code, int) else 1 if code else 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """An empty TASKTRAIL_HOME for an embedded Postgres of this test's own."""
+    with temporary_home() as folder:
+        yield folder

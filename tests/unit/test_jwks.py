@@ -216,6 +216,17 @@ async def test_a_slow_issuer_is_given_up(
     assert asyncio.get_running_loop().time() - begun < 0.9
 
 
+async def test_a_caller_who_leaves_does_not_stop_the_fetch_for_others(
+    issuer: Issuer, keys: PublishedKeys
+) -> None:
+    issuer.document, issuer.delay = {"keys": [OLD_JWK]}, 0.1
+    leaves, stays = (asyncio.create_task(keys.key("old")) for _ in range(2))
+    await asyncio.sleep(0.01)
+    leaves.cancel()
+    assert await stays is not None
+    assert len(issuer.asked) == 1
+
+
 async def test_others_are_served_while_keys_are_fetched(
     issuer: Issuer, keys: PublishedKeys, clock: Clock
 ) -> None:

@@ -1,6 +1,6 @@
 """One server process of the embedded Postgres: create its data, start it, ask it, stop it.
 
-Whoever starts or stops holds the lock that postgres.py keeps; nothing here takes one.
+Whoever starts or stops holds the lock that cluster.py keeps; nothing here takes one.
 
 Whether a server runs is asked over the socket first and of the operating system second.
 postmaster.pid is only a hint: its process may be a zombie, or its number used again. A stale
@@ -22,9 +22,10 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from mcp_server.postgres_binaries import Binaries, choose
-from mcp_server.postgres_home import PostgresHome, PostgresUnavailable
-from mcp_server.postgres_process import end_leftovers, is_server
+from mcp_server.embedded.binaries import Binaries, choose
+from mcp_server.embedded.home import PostgresHome
+from mcp_server.embedded.process import end_leftovers, is_server
+from mcp_server.embedded.unavailable import PostgresUnavailable
 
 PORT = 5432  # names the socket file; nothing listens on the network
 SUPERUSER = "postgres"

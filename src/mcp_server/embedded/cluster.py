@@ -23,22 +23,19 @@ from typing import Self
 import psycopg
 from psycopg import pq
 
-from mcp_server.postgres_home import PostgresUnavailable, locate
-from mcp_server.postgres_server import (
+from mcp_server.embedded.home import locate
+from mcp_server.embedded.server import (
     DATABASE,
     PORT,
     RECOVERY_S,
     SETTINGS,
-    SUPERUSER,
     Server,
     remark_on_space,
 )
+from mcp_server.embedded.unavailable import PostgresUnavailable
 
 if sys.platform != "win32":
     import fcntl
-
-# Whoever needs a server needs only this module.
-__all__ = ["SUPERUSER", "Cluster", "PostgresUnavailable", "acquire"]
 
 
 def acquire(

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_server.postgres_home import PostgresHome, PostgresUnavailable
+from mcp_server.embedded.home import PostgresHome
+from mcp_server.embedded.unavailable import PostgresUnavailable
 
 SYSTEM = Path("/usr/lib/postgresql")  # where Debian keeps them, a folder a major version
 OLDEST_MAJOR = 15

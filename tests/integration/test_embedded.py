@@ -17,10 +17,11 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from mcp_server import postgres_binaries, postgres_home, postgres_process, postgres_server
-from mcp_server.postgres import Cluster, PostgresUnavailable, acquire
-from mcp_server.postgres_binaries import Binaries, _copy, _packaged
-from mcp_server.postgres_home import PostgresHome
+from mcp_server.embedded.binaries import Binaries, _copy, _packaged
+from mcp_server.embedded.cluster import Cluster, acquire
+from mcp_server.embedded.home import PostgresHome
+from mcp_server.embedded.server import LOG_BYTES
+from mcp_server.embedded.unavailable import PostgresUnavailable
 from tests.conftest import temporary_home
 
 AS_ROOT = os.geteuid() == 0
@@ -35,7 +36,7 @@ USER = """
 import os, sys
 from pathlib import Path
 import psycopg
-from mcp_server.postgres import acquire
+from mcp_server.embedded.cluster import acquire
 home, bin_dir, uid = sys.argv[1:]
 if int(uid):
     os.setgroups([]); os.setgid(int(uid)); os.setuid(int(uid))
@@ -276,7 +277,7 @@ def test_a_dead_servers_busy_session_is_ended_or_else_waited_for(
     home: Path, monkeypatch: pytest.MonkeyPatch, seen: bool
 ) -> None:
     if not seen:  # as on macOS, or as root in a container
-        monkeypatch.setattr(postgres_process, "_leftovers", lambda _: [])
+        monkeypatch.setattr("mcp_server.embedded.process._leftovers", lambda _: [])
     with acquire(home) as cluster, busy_session(cluster, rows=20_000_000):
         os.kill(postmaster(cluster), signal.SIGKILL)
         assert cluster.ensure_running()
@@ -351,7 +352,7 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(home: Path) -> None
 def test_too_little_room_for_a_database_is_said_before_it_is_filled(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_server, "SPACE_BYTES", 1 << 60)
+    monkeypatch.setattr("mcp_server.embedded.server.SPACE_BYTES", 1 << 60)
     with pytest.raises(PostgresUnavailable, match=r"needs .* MB.*make room"):
         acquire(home)
     assert not list(home.glob("postgres.new"))
@@ -384,11 +385,11 @@ def test_a_full_disk_is_named_as_the_trouble(home: Path) -> None:
 def test_below_a_private_folder_of_roots_the_data_lie_elsewhere(
     disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_home, "FOR_ROOT", disk / "for root")
+    monkeypatch.setattr("mcp_server.embedded.home.FOR_ROOT", disk / "for root")
     private = disk / "private"
     private.mkdir(mode=0o700)
     unreachable = copy_of_binaries(private)
-    monkeypatch.setattr(postgres_binaries, "_packaged", lambda: [unreachable])
+    monkeypatch.setattr("mcp_server.embedded.binaries._packaged", lambda: [unreachable])
     with acquire(private / "home") as cluster:
         make_note(cluster)
         assert cluster.data.is_relative_to(disk / "for root")
@@ -425,8 +426,8 @@ def test_the_log_is_bounded_and_keeps_its_end(home: Path) -> None:
     log = home / "postgres.log"
     with acquire(home) as cluster:
         with log.open("ab") as file:
-            file.write(b"old\n" * (postgres_server.LOG_BYTES // 4) + b"the last word\n")
+            file.write(b"old\n" * (LOG_BYTES // 4) + b"the last word\n")
         cluster.ensure_running()
-        assert log.stat().st_size < postgres_server.LOG_BYTES // 8
+        assert log.stat().st_size < LOG_BYTES // 8
         assert "the last word" in log.read_text()
     assert "shut down" in log.read_text()

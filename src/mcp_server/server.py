@@ -35,7 +35,7 @@ from events.errors import Refused
 from events.ledger import Json
 from mcp_server import caller, metrics
 from mcp_server.database import Database
-from mcp_server.handle import Context, handle
+from mcp_server.handle import Context, handle, refuse_unknown_cause
 from mcp_server.limiter import Limiter
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue, prompts
@@ -159,6 +159,7 @@ class TasktrailServer(MCPServer[None]):
         _refuse_other_user(arguments, who)
         wish: Any = _parse(tool, arguments)
         if hasattr(wish, "answer"):
+            await refuse_unknown_cause(self._database, who)
             answer: Json = await wish.answer(self._database, who)
             return answer
         return await handle(self._database, wish, who)

@@ -111,7 +111,7 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
         if found.first.request_hash != request_hash:
             raise _idempotency_conflict()
         return _replayed(found.first.result, found.first.settlement)
-    _refuse_unknown_cause(found, context)
+    context = _with_cause(found, context)
     draft = Draft(found.tasks, found.conversations, found.messages)
     answer = command.decide(draft)
     if not draft.entries and not key:
@@ -168,9 +168,25 @@ def _idempotency_conflict() -> Refused:
     )
 
 
-def _refuse_unknown_cause(found: Found, context: Context) -> None:
+async def refuse_unknown_cause(database: Database, context: Context) -> None:
+    """Raises: Refused, if what is said to have caused a call is not there. For calls that only
+    read; ``handle`` sees to it by itself."""
+    wanted = Wanted(cause_conversation=context.conversation_id, cause_message=context.message_id)
+    if not wanted.nothing():
+        found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
+        _with_cause(found, context)
+
+
+def _with_cause(found: Found, context: Context) -> Context:
+    """Return ``context`` with the conversation of the message that caused the call.
+
+    Raises:
+        Refused: ``conversation_not_found`` or ``message_not_found``: there is none, or the message
+            is in another conversation.
+    """
     match found.missing_cause:
         case "conversation":
             raise conversation_not_found(context.conversation_id or 0)
         case "message":
             raise message_not_found(context.message_id or 0)
+    return context._replace(conversation_id=context.conversation_id or found.cause_conversation)

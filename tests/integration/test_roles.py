@@ -341,6 +341,7 @@ def test_who_may_call_what(inspector: Inspector) -> None:
         "checkpoint_leaves",
         "commit_command",
         "search_tasks",
+        "search_these",
     }
     assert "commit_command" not in callable_by(inspector, "tasktrail_test_operator")
     assert callable_by(inspector, "tasktrail_test_auditor") == {"as_user", "checkpoint_leaves"}

@@ -5,10 +5,12 @@
 #   make browser the report in a real Chromium (apt install chromium chromium-driver)
 #   make check   lint, format, types, the shape of the house
 #   make lock    write the lock files anew (newest versions that pyproject.toml allows)
+#   make audit   an inventory of what is locked (SBOM), and the vulnerabilities known in it
 
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := .venv-audit
 # -I: neither the caller's PYTHONPATH nor a file in this folder can shadow pip.
 PIP := $(BIN)/python -I -m pip --disable-pip-version-check
 INSTALL_LOCKED := $(PIP) install --quiet --require-hashes
@@ -20,7 +22,7 @@ LOCK := $(BIN)/uv --no-config pip compile --universal --python-version 3.11 --ge
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: serve test browser check format lock clean
+.PHONY: serve test browser check format lock audit clean
 
 serve: $(VENV)/.installed
 	@exec $(BIN)/tasktrail serve $(ARGS)
@@ -47,8 +49,17 @@ lock: $(VENV)/.created
 	$(LOCK) pyproject.toml --group build --output-file requirements.lock
 	$(LOCK) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
+# The tools are no dependencies: they are fetched when asked for, into an environment of their own.
+# The inventory needs no network; what is known to be vulnerable is asked of pypi.org.
+audit: $(AUDIT)/.installed
+	@mkdir -p dist
+	PYTHONWARNINGS=ignore $(AUDIT)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+		--output-reproducible --output-file dist/tasktrail.cdx.json
+	$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
+	$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.lock
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Stamps: nothing is installed twice. The build backend is locked too, so the last step needs no network.
 $(VENV)/.installed: $(VENV)/.created requirements.lock pyproject.toml
@@ -60,6 +71,11 @@ $(VENV)/.installed-dev: $(VENV)/.created requirements-dev.lock pyproject.toml
 	$(INSTALL_LOCKED) --requirement requirements-dev.lock
 	$(INSTALL_PROJECT)
 	@touch $(VENV)/.installed $@
+
+$(AUDIT)/.installed: $(VENV)/.created
+	$(BIN)/python -m venv --clear --without-pip $(AUDIT)
+	$(PIP) --python $(AUDIT)/bin/python install --quiet "pip-audit>=2.10" "cyclonedx-bom>=7.2"
+	@touch $@
 
 # Debian splits ensurepip off into python3-venv; without it, a pip that is there can bring another.
 $(VENV)/.created:

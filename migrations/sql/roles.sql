@@ -13,9 +13,10 @@ BEGIN
             END;
         END IF;
     END LOOP;
-    -- The migrating login acts as these two.
+    -- The migrating login acts as these two. (Since Postgres 16 whoever makes a role is a member of it
+    -- who may grant it, but not act as it: to be asked for is USAGE, not MEMBER.)
     FOREACH v_role IN ARRAY ARRAY['tasktrail_owner', 'tasktrail_operator'] LOOP
-        IF NOT pg_catalog.pg_has_role(current_user, v_role, 'MEMBER') THEN
+        IF NOT pg_catalog.pg_has_role(current_user, v_role, 'USAGE') THEN
             EXECUTE format('GRANT %I TO %I', v_role, current_user);
         END IF;
     END LOOP;

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from events import catalog
 from events import conversation as conversations
 from events import task as tasks
-from events.catalog import Event, LedgerErased
+from events.catalog import STREAM_TYPES, Event
 from events.conversation import (
     NO_CONVERSATION,
     NO_MESSAGE,
@@ -89,6 +89,10 @@ def read_event(record: Record) -> Event | None:
     return catalog.decode(record.type, record.schema_version, record.body["data"])
 
 
+Told = tuple[tuple[str, int], str, dict[str, tuple[Any, Any]]]
+"""The subject of an event, one line on it, and its changes."""
+
+
 class Narrator:
     """Tells events one after another; it must have been told each stream from its beginning."""
 
@@ -101,16 +105,7 @@ class Narrator:
         """Fold one event and return what it changed."""
         event = read_event(record)
         stamp = Stamp(record.position, record.version, record.recorded_at)
-        if event is None or isinstance(event, LedgerErased):
-            subject, what = ("ledger", record.stream_id), "erased event"
-            changes: dict[str, tuple[Any, Any]] = {}
-            if isinstance(event, LedgerErased):
-                what = f"erased all content up to position {event.through}"
-                self.__init__()  # type: ignore[misc] # nothing is left of what was told
-        elif record.stream_type == "task":
-            subject, what, changes = self._tell_task(record.stream_id, event, stamp)
-        else:
-            subject, what, changes = self._tell_conversation(record.stream_id, event, stamp)
+        subject, what, changes = self.apply(record.stream_id, event, stamp)
         actor = record.actor
         return Entry(
             position=record.position,
@@ -131,13 +126,26 @@ class Narrator:
             event=event,
         )
 
-    def _tell_task(self, id_: int, event: Any, stamp: Stamp) -> tuple[Any, str, Any]:
+    def apply(self, stream_id: int, event: Event | None, stamp: Stamp) -> Told:
+        """Fold one event (None: erased) and return its subject, the line on it, its changes."""
+        if event is None:
+            return ("ledger", stream_id), "erased event", {}
+        match STREAM_TYPES[type(event)]:
+            case "task":
+                return self._tell_task(stream_id, event, stamp)
+            case "conversation":
+                return self._tell_conversation(stream_id, event, stamp)
+        self.__init__()  # type: ignore[misc] # nothing is left of what was told
+        through = getattr(event, "through", 0)
+        return ("ledger", stream_id), f"erased all content up to position {through}", {}
+
+    def _tell_task(self, id_: int, event: Any, stamp: Stamp) -> Told:
         before = self.tasks.get(id_, NO_TASK)
         after = self.tasks[id_] = tasks.evolve(before, event, stamp)
         changes = _differences(before, after, (*tasks.FIELDS, "completed", "deleted"))
         return ("task", id_), f"{_task_verb(event, changes)} task {id_} “{after.title}”", changes
 
-    def _tell_conversation(self, id_: int, event: Any, stamp: Stamp) -> tuple[Any, str, Any]:
+    def _tell_conversation(self, id_: int, event: Any, stamp: Stamp) -> Told:
         before = self.conversations.get(id_, NO_CONVERSATION)
         after = self.conversations[id_] = conversations.evolve(before, event, stamp)
         message_id = conversations.message_id(event, stamp)

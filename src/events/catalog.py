@@ -60,6 +60,7 @@ STREAM_TYPES: Mapping[type[BaseModel], StreamType] = {
     LedgerErased: "ledger",
 }
 TYPES: Mapping[str, type[Any]] = {cls.__name__: cls for cls in STREAM_TYPES}
+_VALIDATE = {name: cls.__pydantic_validator__.validate_python for name, cls in TYPES.items()}
 
 VERSIONS: Mapping[str, int] = dict.fromkeys(TYPES, 1)
 """The version in which each type is written now."""
@@ -85,11 +86,18 @@ def decode(type_: str, version: int, data: dict[str, Any]) -> Event:
         UnknownEvent: no such type or version.
         pydantic.ValidationError: the data is not of the type's shape.
     """
-    cls = TYPES.get(type_)
-    if cls is None or not 1 <= version <= VERSIONS[type_]:
-        raise UnknownEvent(f"{type_} version {version}")
-    while version < VERSIONS[type_]:
-        data = UPCASTS[type_, version](data)
-        version += 1
-    event: Event = cls.model_validate(data)
+    if version != VERSIONS.get(type_):
+        data = _upcast(type_, version, data)
+    event: Event = _VALIDATE[type_](data)
     return event
+
+
+def _upcast(type_: str, version: int, data: dict[str, Any]) -> dict[str, Any]:
+    if not 1 <= version <= VERSIONS.get(type_, 0):
+        raise UnknownEvent(f"{type_} version {version}")
+    for older in range(version, VERSIONS[type_]):
+        try:
+            data = UPCASTS[type_, older](data)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise UnknownEvent(f"{type_} version {version} with such data") from error
+    return data

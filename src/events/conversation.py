@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal, NamedTuple, assert_never
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from events.errors import Refused
 from events.stamp import Stamp
@@ -20,7 +21,7 @@ Role = Literal["user", "assistant", "system", "tool"]
 
 def _not_blank(content: str) -> str:
     if not content.strip():
-        raise ValueError("must not be blank")
+        raise PydanticCustomError("blank", "must not be blank")
     return content
 
 
@@ -168,29 +169,40 @@ NO_MESSAGE = Message()
 def evolve(conversation: Conversation, event: ConversationEvent, stamp: Stamp) -> Conversation:
     """Apply one event to the conversation's row."""
     position, version, at = stamp
-    seen = conversation._replace(updated_at=at, version=version, position=position)
-    match event:
-        case MessageAdded() | MessageRestored():
-            return seen._replace(message_count=conversation.message_count + 1)
-        case MessageEdited():
-            return seen
-        case MessageDeleted():
-            return seen._replace(message_count=conversation.message_count - 1)
-        case ConversationCreated(title=title):
-            return seen._replace(id=position, title=title, created_at=at)
-        case ConversationDeleted():
-            return seen._replace(deleted=True)
-        case ConversationRestored():
-            return seen._replace(deleted=False)
-    assert_never(event)
+    deleted, messages = conversation.deleted, conversation.message_count
+    match event.type:
+        case "MessageAdded" | "MessageRestored":
+            messages += 1
+        case "MessageEdited":
+            pass
+        case "MessageDeleted":
+            messages -= 1
+        case "ConversationCreated":
+            return Conversation(
+                id=position,
+                title=event.title,
+                created_at=at,
+                updated_at=at,
+                version=version,
+                position=position,
+            )
+        case "ConversationDeleted":
+            deleted = True
+        case "ConversationRestored":
+            deleted = False
+        case _:
+            assert_never(event)
+    return conversation._replace(
+        message_count=messages, deleted=deleted, updated_at=at, version=version, position=position
+    )
 
 
 def message_id(event: ConversationEvent, stamp: Stamp) -> int | None:
     """Return the id of the message that ``event`` is about, None if it is about none."""
-    match event:
-        case MessageAdded():
+    match event.type:
+        case "MessageAdded":
             return stamp.position
-        case MessageEdited() | MessageDeleted() | MessageRestored():
+        case "MessageEdited" | "MessageDeleted" | "MessageRestored":
             return event.message_id
         case _:
             return None
@@ -201,8 +213,8 @@ def evolve_message(
 ) -> Message:
     """Apply one event to the row of the message it is about (see ``message_id``)."""
     position, version, at = stamp
-    match event:
-        case MessageAdded():
+    match event.type:
+        case "MessageAdded":
             return Message(
                 id=position,
                 conversation_id=conversation_id,
@@ -214,13 +226,13 @@ def evolve_message(
                 version=version,
                 position=position,
             )
-        case MessageEdited(content=content):
+        case "MessageEdited":
             return message._replace(
-                content=content, edited_at=at, version=version, position=position
+                content=event.content, edited_at=at, version=version, position=position
             )
-        case MessageDeleted():
+        case "MessageDeleted":
             return message._replace(deleted=True, version=version, position=position)
-        case MessageRestored():
+        case "MessageRestored":
             return message._replace(deleted=False, version=version, position=position)
         case _:
             return message

@@ -13,19 +13,17 @@ from typing import Any
 
 from events import conversation as conversations
 from events import task as tasks
-from events.catalog import Event, LedgerErased, decode
+from events.catalog import Event, decode
 from events.conversation import (
     NO_CONVERSATION,
     NO_MESSAGE,
     Conversation,
-    ConversationCreated,
     ConversationEvent,
     Message,
-    MessageAdded,
 )
 from events.ledger import Record
 from events.stamp import Stamp
-from events.task import NO_TASK, Task, TaskCreated, TaskEvent
+from events.task import NO_TASK, Task, TaskEvent
 
 
 class Replay:
@@ -61,21 +59,24 @@ class Replay:
             self._apply(decode(type_, schema_version, data), stream_id, stamp)
 
     def _apply(self, event: Event, stream_id: int, stamp: Stamp) -> None:
-        if isinstance(event, TaskEvent):
-            self._apply_to_task(event, stream_id, stamp)
-        elif isinstance(event, LedgerErased):
-            self._erase(event.through)
-        else:
-            self._apply_to_conversation(event, stream_id, stamp)
-            self._apply_to_message(event, stream_id, stamp)
+        match event.type:
+            case "ConversationCreated" | "ConversationDeleted" | "ConversationRestored":
+                self._apply_to_conversation(event, stream_id, stamp)
+            case "MessageAdded" | "MessageEdited" | "MessageDeleted" | "MessageRestored":
+                self._apply_to_conversation(event, stream_id, stamp)
+                self._apply_to_message(event, stream_id, stamp)
+            case "LedgerErased":
+                self._erase(event.through)
+            case _:
+                self._apply_to_task(event, stream_id, stamp)
 
     def _apply_to_task(self, event: TaskEvent, id_: int, stamp: Stamp) -> None:
-        task = NO_TASK if isinstance(event, TaskCreated) else self.tasks.get(id_)
+        task = NO_TASK if event.type == "TaskCreated" else self.tasks.get(id_)
         if task is not None:
             self.tasks[id_] = tasks.evolve(task, event, stamp)
 
     def _apply_to_conversation(self, event: ConversationEvent, id_: int, stamp: Stamp) -> None:
-        created = isinstance(event, ConversationCreated)
+        created = event.type == "ConversationCreated"
         conversation = NO_CONVERSATION if created else self.conversations.get(id_)
         if conversation is not None:
             self.conversations[id_] = conversations.evolve(conversation, event, stamp)
@@ -86,7 +87,7 @@ class Replay:
         id_ = conversations.message_id(event, stamp)
         if id_ is None:
             return
-        message = NO_MESSAGE if isinstance(event, MessageAdded) else self.messages.get(id_)
+        message = NO_MESSAGE if event.type == "MessageAdded" else self.messages.get(id_)
         if message is not None:
             self.messages[id_] = conversations.evolve_message(
                 message, event, stamp, conversation_id

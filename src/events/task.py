@@ -163,27 +163,36 @@ NO_TASK = Task()
 FIELDS = ("title", "description", "priority", "due", "tags")
 
 
+_FIRST_MOMENT = datetime(1, 1, 2, tzinfo=UTC)
+_LAST_MOMENT = datetime(9999, 12, 31, tzinfo=UTC)
+
+
 def due_moment(due: str | None) -> datetime | None:
-    """Return the moment that ``due`` sorts by; None if there is none or it is no date."""
+    """Return the moment that ``due`` sorts by; None if there is none or it is no date.
+
+    The first and the last day of the calendar sort as one moment each: a database in another time
+    zone would show theirs in a year that Python does not have.
+    """
     if due is None:
         return None
     try:
         moment = datetime.fromisoformat(due)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(moment, _FIRST_MOMENT), _LAST_MOMENT)
 
 
 def evolve(task: Task, event: TaskEvent, stamp: Stamp) -> Task:
     """Apply one event. It never refuses: what is in the log has happened."""
     position, version, at = stamp
-    match event:
-        case TaskUpdated(changes=changes):
-            changed: dict[str, Any] = {**changes}
-            if "due" in changes:
-                changed["due_at"] = due_moment(changes["due"])
+    match event.type:  # a string compares ten times as fast as a class matches
+        case "TaskUpdated":
+            changed: dict[str, Any] = {**event.changes}
+            if "due" in changed:
+                changed["due_at"] = due_moment(changed["due"])
             return task._replace(**changed, updated_at=at, version=version, position=position)
-        case TaskCreated():
+        case "TaskCreated":
             return Task(
                 id=position,
                 title=event.title,
@@ -197,11 +206,11 @@ def evolve(task: Task, event: TaskEvent, stamp: Stamp) -> Task:
                 version=version,
                 position=position,
             )
-        case TaskCompleted():
+        case "TaskCompleted":
             return task._replace(
                 completed=True, completed_at=at, updated_at=at, version=version, position=position
             )
-        case TaskReopened():
+        case "TaskReopened":
             return task._replace(
                 completed=False,
                 completed_at=None,
@@ -209,9 +218,9 @@ def evolve(task: Task, event: TaskEvent, stamp: Stamp) -> Task:
                 version=version,
                 position=position,
             )
-        case TaskDeleted():
+        case "TaskDeleted":
             return task._replace(deleted=True, updated_at=at, version=version, position=position)
-        case TaskRestored():
+        case "TaskRestored":
             return task._replace(deleted=False, updated_at=at, version=version, position=position)
     assert_never(event)
 

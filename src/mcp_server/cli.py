@@ -19,10 +19,16 @@ from projections.spans import NoSuchUser
 COMMANDS = {
     "serve": "mcp_server.serve:serve",
     "token": "mcp_server.token_command:token",
+    "migrate": "mcp_server.migrate_command:migrate_schema",
+    "doctor": "mcp_server.doctor_command:doctor",
     "rebuild-projections": "mcp_server.rebuild_command:rebuild_projections",
     "export": "mcp_server.export_command:export",
     "report": "mcp_server.report_command:report",
+    "checkpoint": "mcp_server.checkpoint_command:checkpoint",
+    "erase": "mcp_server.erase_command:erase_command",
+    "hold": "mcp_server.erase_command:hold",
     "seed": "mcp_server.seed_command:seed",
+    "verify": "mcp_server.verify_command:verify",
 }
 
 

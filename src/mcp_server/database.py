@@ -14,8 +14,10 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from events.errors import Refused
-from events.store import Connection
+from events.ledger import Json
+from events.store import Connection, Outcome
 from mcp_server.pool import Pool
+from mcp_server.writer import Writer
 
 T = TypeVar("T")
 
@@ -35,6 +37,7 @@ class Database:
     def __init__(self, conninfo: str, size: int = 10, wait: float = 5.0) -> None:
         """``size``: connections at most; ``wait``: seconds that a call waits for one."""
         self._pool = Pool(conninfo, size, wait, configure=_configure)
+        self._writer = Writer(self._pool)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
@@ -76,6 +79,16 @@ class Database:
         except (*_AWAY, TimeoutError) as error:
             raise _unavailable() from error
 
+    async def commit(self, sealed: Json) -> Outcome:
+        """Write one command (``events.store.seal``), perhaps together with those of other users.
+
+        Raises: Refused ``unavailable``.
+        """
+        try:
+            return await self._writer.commit(sealed)
+        except _AWAY as error:
+            raise _unavailable() from error
+
     @asynccontextmanager
     async def turn(self, user_id: str) -> AsyncIterator[None]:
         """Let one command of a user run at a time in this process.
@@ -90,16 +103,26 @@ class Database:
             yield
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
-    """Prepare no statements through a pooler that gives each transaction another connection.
+_LIMITS = """
+SELECT set_config('statement_timeout', '15s', false), set_config('lock_timeout', '5s', false),
+    set_config('idle_in_transaction_session_timeout', '15s', false)
+"""
 
-    Such a pooler shows: the process id it told at the start is not that of the server's process.
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    """Limit how long a statement may take, and how long it may wait for a lock.
+
+    Not through a pooler that gives each transaction another connection: there nothing may be set
+    or prepared for a session (docs/settings.md says what to set on the role instead). Such a pooler
+    shows: the process id it told at the start is not that of the server's process.
     """
     set_json_loads(orjson.loads, connection)
     cursor = await connection.execute("SELECT pg_backend_pid()", prepare=False)
     row = await cursor.fetchone()
     if row is not None and row[0] != connection.info.backend_pid:
         connection.prepare_threshold = None
+    else:
+        await connection.execute(_LIMITS, prepare=False)
 
 
 def _unavailable() -> Refused:

@@ -1,5 +1,7 @@
 """Failures that the person at the command line can act on: said in a line, with an exit code."""
 
+from typing import NamedTuple
+
 
 class Failure(Exception):
     """Ends a command. The text says what is wrong and what to do; ``exit_code`` is for scripts.
@@ -8,3 +10,13 @@ class Failure(Exception):
     """
 
     exit_code = 1
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, and what to do about it; neither quotes a secret."""
+
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.mend}"

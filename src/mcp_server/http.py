@@ -47,14 +47,12 @@ class Endpoint:
         self.resource = Resource(settings, path)
         self._mcp: ASGIApp | None = None
         secret = None if settings.authenticates else development_secret(settings.home)
-        names = {name: tool.scope for name, tool in catalogue.TOOLS.items()}
-        names |= {alias: names[name] for alias, name in catalogue.ALIASES.items()}
         self._guard = Guard(
             self._forward,
             verifier(settings, secret),
             Admission(settings, bound_to),
             self.resource,
-            names,
+            _scopes_to_step_up_for(settings),
             Limiter(settings.address_rate_limit),
         )
 
@@ -87,6 +85,17 @@ class Endpoint:
                     yield
                 finally:
                     self.database = self._mcp = None
+
+
+def _scopes_to_step_up_for(settings: Settings) -> dict[str, str]:
+    """Return which tool needs which scope: for the 403 that makes an OAuth client ask for more.
+
+    Without an issuer there is nobody to ask, and the tool's own error serves the model better.
+    """
+    if settings.issuer is None:
+        return {}
+    names: dict[str, str] = {name: tool.scope for name, tool in catalogue.TOOLS.items()}
+    return names | {alias: names[name] for alias, name in catalogue.ALIASES.items()}
 
 
 def _calm_the_collector() -> None:

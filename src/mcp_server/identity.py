@@ -66,7 +66,6 @@ def check_user_id(name: object) -> str:
 def _check_name(name: object) -> str:
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH:
         raise ValueError(f"must be a text of 1 to {MAX_NAME_LENGTH} characters")
-    name.encode()  # a lone surrogate: UnicodeEncodeError is a ValueError
     if name != name.strip():
         raise ValueError("must not begin or end with white space")
     if not unicodedata.is_normalized("NFC", name):

@@ -32,6 +32,12 @@ def development_secret(home: Path) -> bytes:
         raise SettingsError(f"TASKTRAIL_HOME: {path} cannot be used: {error.strerror}.") from error
 
 
+def check_development_secret(home: Path) -> None:
+    """Look at the secret kept in ``home``, if there is one. Raises: as ``development_secret``."""
+    if (home / _FILE).exists():
+        development_secret(home)
+
+
 def _make(path: Path) -> None:
     """Write a new secret beside ``path`` and link it there: whoever is second keeps the first's."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,10 @@ A token can name a key, never an address: its jku, x5u, jwk and x5c headers are 
 key checks one algorithm, that of its own type. What we cannot use (symmetric, unknown, for
 encryption, published with its private half) is passed over and does no harm to the others.
 
-- A key id that we do not know, or keys older than ten minutes, are a reason to fetch again, at
+- A key id that we do not know, or keys older than five minutes, are a reason to fetch again, at
   most every ten seconds, so that a flood of made-up key ids costs the issuer nothing.
+- Nobody waits for that fetch whose key we know, unless the keys are older than ten minutes: so a
+  withdrawn key is good for no longer, however seldom it is used.
 - When the fetch fails, the keys that we have stay good for as long as it takes.
 """
 
@@ -22,6 +24,7 @@ import structlog
 
 FETCH_SECONDS = 3.0
 PAUSE_SECONDS = 10.0
+REFRESH_AGE = 300.0
 MAX_AGE = 600.0
 MAX_BYTES = 256 * 1024
 MAX_KEYS = 100
@@ -29,6 +32,9 @@ MAX_KEYS = 100
 _ALGORITHMS = {("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256", ("RSA", None): "RS256"}
 
 log = structlog.get_logger()
+
+UNFETCHABLE = (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, RecursionError)
+"""What ``fetch`` raises."""
 
 
 class KeysUnavailable(Exception):
@@ -44,19 +50,21 @@ class PublishedKeys:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
+        self._failing = False
         self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, kid: object) -> jwt.PyJWK | None:
-        """Return the key called ``kid``. Waits for a fetch only if there is no such key yet.
+        """Return the key called ``kid``, None if there is none.
 
         Raises: KeysUnavailable: not a single key was ever fetched.
         """
         if not isinstance(kid, str):
             return None
-        known = kid in self._keys
-        if not known or self._clock() - self._fetched_at > MAX_AGE:
+        age = self._clock() - self._fetched_at
+        if kid not in self._keys or age > REFRESH_AGE:
             fetching = self._refresh()
-            if fetching is not None and not known:
+            waits = kid not in self._keys or (age > MAX_AGE and not self._failing)
+            if fetching is not None and waits:
                 await asyncio.shield(fetching)  # others wait for it too
         if not self._keys:
             raise KeysUnavailable
@@ -74,12 +82,19 @@ class PublishedKeys:
 
     async def _fetch(self) -> None:
         try:
-            keys = usable_keys(await _download(self._url))
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, RecursionError) as error:
+            keys = await fetch(self._url)
+        except UNFETCHABLE as error:
             log.warning("keys_not_fetched", url=self._url, error=f"{type(error).__name__}: {error}")
+            self._failing = True
             return
+        self._failing = False
         self._keys = keys
         self._fetched_at = self._clock()
+
+
+async def fetch(url: str) -> dict[str, jwt.PyJWK]:
+    """Return the usable keys at ``url``, by key id. Raises: UNFETCHABLE."""
+    return usable_keys(await _download(url))
 
 
 async def _download(url: str) -> Any:

@@ -1,12 +1,12 @@
-"""What the server looks at before it serves, and refuses to start without."""
+"""What the server looks at before it serves, and refuses to start without; `doctor` looks too."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
 from events.store import Connection
 from mcp_server import migrate
-from mcp_server.failure import Failure
+from mcp_server.failure import Failure, Problem
 
 OLDEST = 150_000
 """Postgres 15: the oldest major version that is tested against."""
@@ -18,11 +18,31 @@ class Unsafe(Failure):
     exit_code = 3
 
 
+class Facts(NamedTuple):
+    """What the database says of itself and of the login. ``groups``: whose rights the login has."""
+
+    login: str
+    superuser: bool
+    bypasses: bool
+    groups: list[str]
+    there: bool
+    server_version: int
+    risky: list[str]
+
+
 _FACTS = """
-SELECT r.rolsuper, r.rolbypassrls, current_user::text,
-    pg_has_role(current_user, 'tasktrail_owner', 'USAGE'),
-    current_setting('fsync'), current_setting('full_page_writes'),
-    current_setting('server_version_num')::int
+SELECT current_user::text, r.rolsuper, r.rolbypassrls,
+    ARRAY(SELECT g.rolname::text FROM pg_catalog.pg_roles g
+          WHERE g.rolname IN
+              ('tasktrail_owner', 'tasktrail_app', 'tasktrail_operator', 'tasktrail_auditor')
+          AND pg_catalog.pg_has_role(g.oid, 'USAGE') ORDER BY g.rolname),
+    EXISTS (SELECT FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'tasktrail' AND c.relname = 'alembic_version'),
+    current_setting('server_version_num')::int,
+    ARRAY(SELECT s.name FROM pg_catalog.pg_settings s
+          WHERE s.name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND s.setting = 'off'
+          ORDER BY s.name)
 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
 """
 
@@ -30,49 +50,95 @@ FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
 async def refuse_unsafe(connection: Connection, *, allowed: bool) -> None:
     """Raises: Unsafe, unless that is ``allowed``: isolation or durability would not hold."""
     if not allowed and (problems := await find_problems(connection)):
-        raise Unsafe("\n".join(problems))
+        raise Unsafe(
+            "\n".join(map(str, problems))
+            + "\nOr set TASKTRAIL_ALLOW_UNSAFE_DATABASE=1 to go on all the same."
+        )
 
 
-async def find_problems(connection: Connection) -> list[str]:
-    """Return what is wrong, a line each; nothing if this login and this server are fit."""
-    if not await _has_roles(connection):
-        return ["The database has no Tasktrail in it yet. Run: tasktrail migrate"]
+async def find_problems(connection: Connection) -> list[Problem]:
+    """Return what is wrong; nothing if this login and this server are fit."""
+    facts = await learn(connection)
+    found = [_isolation(facts), _rights(facts), _durability(facts), _version(facts)]
+    if facts.superuser or facts.groups or not facts.there:
+        found.append(_schema(await migrated_to(connection)))
+    return [problem for problem in found if problem is not None]
+
+
+async def learn(connection: Connection) -> Facts:
+    """Return what the database says."""
     cursor = await connection.execute(_FACTS)
-    row: Any = await cursor.fetchone()
-    superuser, bypasses, login, owner, fsync, full_page_writes, server_version = row
-    problems = []
-    if superuser or bypasses or owner:
-        what = "is a superuser" if superuser else "bypasses row-level security"
-        what = "may act as the owner of the tables" if not superuser and not bypasses else what
-        problems.append(
-            f"The login {login!r} {what}: users would not be isolated from each other by the"
-            " database. Make one that may only do what the server does, and put it in"
-            " DATABASE_URL (keep this one as ADMIN_DATABASE_URL):\n"
-            "  CREATE ROLE tasktrail_server LOGIN PASSWORD '...' IN ROLE tasktrail_app;\n"
-            "Or set TASKTRAIL_ALLOW_UNSAFE_DATABASE=1 to go on all the same."
-        )
-    if fsync != "on" or full_page_writes != "on":
-        problems.append(
-            "fsync or full_page_writes is off: a power cut would lose or break what was"
-            " acknowledged. Switch both on in postgresql.conf."
-        )
-    if server_version < OLDEST:
-        problems.append(f"The server is older than Postgres {OLDEST // 10_000}: upgrade it.")
-    revision = await migrated_to(connection)
-    if revision != migrate.newest():
-        problems.append(
-            f"The schema is at revision {revision or 'none'}, this program needs"
-            f" {migrate.newest()}. Run: tasktrail migrate"
-        )
-    return problems
+    return Facts(*await cursor.fetchone())  # type: ignore[misc] # there is a row of this login
 
 
-async def _has_roles(connection: Connection) -> bool:
-    cursor = await connection.execute(
-        "SELECT count(*) FROM pg_catalog.pg_roles WHERE rolname = 'tasktrail_owner'"
+def _isolation(facts: Facts) -> Problem | None:
+    others = [group for group in facts.groups if group != "tasktrail_app"]
+    if facts.superuser:
+        what = "is a superuser"
+    elif facts.bypasses:
+        what = "bypasses row-level security"
+    elif "tasktrail_owner" in others:
+        what = "may act as the owner of the tables"
+    elif others:
+        what = f"has the rights of {' and '.join(others)} and may read every ledger"
+    else:
+        return None
+    return Problem(
+        f"The login {facts.login!r} {what}: users would not be isolated from each other by the"
+        " database.",
+        "Make one that may only do what the server does, and put it in DATABASE_URL (keep this one"
+        " as ADMIN_DATABASE_URL):\n"
+        "  CREATE ROLE tasktrail_server LOGIN PASSWORD '...' IN ROLE tasktrail_app;",
     )
-    row: Any = await cursor.fetchone()
-    return bool(row[0])
+
+
+def _rights(facts: Facts) -> Problem | None:
+    if facts.superuser or facts.bypasses or facts.groups or not facts.there:
+        return None
+    return Problem(
+        f"The login {facts.login!r} is no member of tasktrail_app: it may not do what the server"
+        " does.",
+        "Let an administrator of the database run:\n"
+        f"  GRANT tasktrail_app TO {quoted(facts.login)};",
+    )
+
+
+def _durability(facts: Facts) -> Problem | None:
+    if not facts.risky:
+        return None
+    return Problem(
+        f"{' and '.join(facts.risky)} {'is' if len(facts.risky) == 1 else 'are'} off: a power cut"
+        " would lose or break what was acknowledged.",
+        "Switch on in postgresql.conf what is off, or set it on the role or the database.",
+    )
+
+
+def _version(facts: Facts) -> Problem | None:
+    if facts.server_version >= OLDEST:
+        return None
+    return Problem(f"The server is older than Postgres {OLDEST // 10_000}.", "Upgrade it.")
+
+
+def _schema(revision: str | None) -> Problem | None:
+    newest = migrate.newest()
+    if revision is None:
+        return Problem("The database has no Tasktrail in it yet.", "Run: tasktrail migrate")
+    if revision > newest:
+        return Problem(
+            f"The schema is at revision {revision}, newer than this program's {newest}.",
+            "Upgrade this Tasktrail.",
+        )
+    if revision < newest:
+        return Problem(
+            f"The schema is at revision {revision}, this program needs {newest}.",
+            "Run: tasktrail migrate",
+        )
+    return None
+
+
+def quoted(name: str) -> str:
+    """Return an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 async def migrated_to(connection: Connection) -> str | None:

@@ -4,6 +4,7 @@ The SDK drops unknown arguments silently and echoes values in its errors; so the
 list and call are overridden here, and everything about a tool is in ``mcp_server.tools``.
 """
 
+import json
 import re
 import time
 from collections.abc import Iterable
@@ -11,7 +12,6 @@ from importlib.metadata import version
 from typing import Any, Protocol
 from uuid import uuid4
 
-import orjson
 import structlog
 from mcp import MCPError
 from mcp.server import MCPServer
@@ -35,7 +35,7 @@ from events.errors import Refused
 from events.ledger import Json
 from mcp_server import caller, metrics
 from mcp_server.database import Database
-from mcp_server.handle import Context, handle
+from mcp_server.handle import Context, handle, refuse_unknown_cause
 from mcp_server.limiter import Limiter
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue, prompts
@@ -159,6 +159,7 @@ class TasktrailServer(MCPServer[None]):
         _refuse_other_user(arguments, who)
         wish: Any = _parse(tool, arguments)
         if hasattr(wish, "answer"):
+            await refuse_unknown_cause(self._database, who)
             answer: Json = await wish.answer(self._database, who)
             return answer
         return await handle(self._database, wish, who)
@@ -218,7 +219,7 @@ class TasktrailServer(MCPServer[None]):
             if refusal.code in ("not_found", "conversation_not_found"):
                 raise _no_resource(uri, context) from None
             raise MCPError(code=-32603, message=f"{refusal.message} {refusal.hint}") from None
-        text = orjson.dumps(answer).decode()
+        text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
         return [ReadResourceContents(content=text, mime_type="application/json")]
 
 

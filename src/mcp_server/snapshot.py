@@ -51,5 +51,5 @@ async def snapshot(conninfo: str, user_id: str) -> AsyncIterator[Snapshot]:
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         row = await (await connection.execute(_READ_HEAD, (user_id,))).fetchone()
         if row is None or row[0] == 0:
-            raise NoLedger(user_id)
+            raise NoLedger(f"Nothing was ever written for user {user_id!r}.")
         yield Snapshot(user_id, Head(*row), connection)

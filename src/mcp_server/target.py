@@ -1,7 +1,7 @@
 """Which Postgres: that of DATABASE_URL, or the embedded one, started, migrated and given logins."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
@@ -13,16 +13,26 @@ from mcp_server.settings import Settings
 
 SERVER_LOGIN = "tasktrail_server"
 ADMIN_LOGIN = "tasktrail_admin"
-_LOGINS = {SERVER_LOGIN: ("tasktrail_app",), ADMIN_LOGIN: ("tasktrail_owner", "tasktrail_operator")}
+READER_LOGIN = "tasktrail_reader"
+_LOGINS = {
+    SERVER_LOGIN: ("tasktrail_app",),
+    ADMIN_LOGIN: ("tasktrail_owner", "tasktrail_operator"),
+    READER_LOGIN: ("tasktrail_auditor",),
+}
 
 
 @dataclass(frozen=True)
 class Target:
-    """Two libpq conninfos for one database, and the embedded cluster if that is where it is."""
+    """Three libpq conninfos for one database: the server's, the operator's and the auditor's.
+
+    ``cluster`` and ``migrated`` only for the embedded one, which is migrated whenever it is opened.
+    """
 
     server: str
     admin: str
+    reader: str
     cluster: Cluster | None = None
+    migrated: migrate.Upgrade | None = None
 
 
 @contextmanager
@@ -33,13 +43,20 @@ def opened(settings: Settings) -> Iterator[Target]:
         PostgresUnavailable: the embedded Postgres cannot be started.
     """
     if settings.server_conninfo is not None:
-        yield Target(settings.server_conninfo, settings.admin_conninfo or settings.server_conninfo)
+        server = settings.server_conninfo
+        yield Target(server, settings.admin_conninfo or server, server)
         return
     with acquire(settings.home, bin_dir=settings.pg_bin) as cluster:
         superuser = cluster.conninfo("postgres")
-        migrate.upgrade(superuser)
+        migrated = migrate.upgrade(superuser)
         _make_logins(superuser)
-        yield Target(cluster.conninfo(SERVER_LOGIN), cluster.conninfo(ADMIN_LOGIN), cluster)
+        yield Target(
+            cluster.conninfo(SERVER_LOGIN),
+            cluster.conninfo(ADMIN_LOGIN),
+            cluster.conninfo(READER_LOGIN),
+            cluster,
+            migrated,
+        )
 
 
 def _make_logins(superuser: str) -> None:
@@ -52,4 +69,6 @@ def _make_logins(superuser: str) -> None:
             statement = sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(
                 sql.Identifier(login), sql.SQL(", ").join(map(sql.Identifier, groups))
             )
-            connection.execute(statement)
+            # Another process may have opened it at the same moment.
+            with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+                connection.execute(statement)

@@ -201,21 +201,41 @@ async def test_a_length_is_believed_before_the_token_is_read(plain: httpx2.Async
     assert answer.status_code == 413
 
 
-async def test_a_client_that_leaves_reaches_nothing() -> None:
+async def guard_alone(receive: Receive) -> tuple[list[Any], Scope]:
+    """Return what the guard sends to a caller with a good token, and the scope as it left it."""
     sent: list[Any] = []
-    parts = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
     headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {token()}".encode())]
-    scope = {"type": "http", "method": "POST", "path": PATH, "headers": headers}
-
-    async def receive() -> Any:
-        return parts.pop(0)
+    scope: Scope = {"type": "http", "method": "POST", "path": PATH, "headers": headers}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     await guarded()[0](scope, receive, send)
+    return sent, scope
+
+
+async def test_a_client_that_leaves_reaches_nothing() -> None:
+    parts = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return parts.pop(0)
+
+    sent, scope = await guard_alone(receive)
     assert sent == []
     assert IDENTITY not in scope
+
+
+async def test_a_body_without_end_is_not_waited_for() -> None:
+    given = 0
+
+    async def receive() -> Any:
+        nonlocal given
+        given += 100_000
+        assert given < 2 * MAX_BODY
+        return {"type": "http.request", "body": b"x" * 100_000, "more_body": True}
+
+    sent, _ = await guard_alone(receive)
+    assert sent[0]["status"] == 413
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from mcp_server import jwks
 from mcp_server.auth import Verifier
 from mcp_server.identity import BadToken
-from mcp_server.jwks import MAX_AGE, PAUSE_SECONDS, KeysUnavailable, PublishedKeys, usable_keys
+from mcp_server.jwks import (
+    MAX_AGE,
+    PAUSE_SECONDS,
+    REFRESH_AGE,
+    KeysUnavailable,
+    PublishedKeys,
+    usable_keys,
+)
 from tests.unit.forge import NOW, b64, token
 from tests.unit.issuer import Issuer
 
@@ -80,16 +87,44 @@ async def test_a_rotated_key_is_found_at_once(
     assert len(issuer.asked) == 2
 
 
-async def test_a_withdrawn_key_is_forgotten_after_ten_minutes(
+async def test_a_withdrawn_key_is_forgotten_in_passing(
+    issuer: Issuer, keys: PublishedKeys, clock: Clock
+) -> None:
+    issuer.document = {"keys": [OLD_JWK]}
+    await keys.key("old")
+    issuer.document = {"keys": [NEW_JWK]}
+    clock.now += REFRESH_AGE + 1
+    assert await keys.key("old") is not None  # nobody waits for a refresh that is due
+    await settle(keys)
+    assert await keys.key("old") is None
+
+
+async def test_a_withdrawn_key_is_not_used_after_ten_minutes_not_even_once(
     issuer: Issuer, keys: PublishedKeys, clock: Clock
 ) -> None:
     issuer.document = {"keys": [OLD_JWK]}
     await keys.key("old")
     issuer.document = {"keys": [NEW_JWK]}
     clock.now += MAX_AGE + 1
-    assert await keys.key("old") is not None  # nobody waits for a refresh that is due
-    await settle(keys)
     assert await keys.key("old") is None
+
+
+async def test_an_issuer_that_hangs_delays_one_call_and_not_all(
+    issuer: Issuer, keys: PublishedKeys, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.1)
+    issuer.document = {"keys": [OLD_JWK]}
+    await keys.key("old")
+    issuer.delay = 5
+    clock.now += MAX_AGE + 1
+    assert await keys.key("old") is not None
+    for _ in range(3):
+        clock.now += PAUSE_SECONDS
+        asked = asyncio.ensure_future(keys.key("old"))
+        await asyncio.sleep(0)
+        assert asked.done()
+        assert await asked is not None
+        await settle(keys)
 
 
 async def test_a_flood_of_unknown_key_ids_costs_the_issuer_nothing(
@@ -179,6 +214,17 @@ async def test_a_slow_issuer_is_given_up(
     with pytest.raises(KeysUnavailable):
         await keys.key("old")
     assert asyncio.get_running_loop().time() - begun < 0.9
+
+
+async def test_a_caller_who_leaves_does_not_stop_the_fetch_for_others(
+    issuer: Issuer, keys: PublishedKeys
+) -> None:
+    issuer.document, issuer.delay = {"keys": [OLD_JWK]}, 0.1
+    leaves, stays = (asyncio.create_task(keys.key("old")) for _ in range(2))
+    await asyncio.sleep(0.01)
+    leaves.cancel()
+    assert await stays is not None
+    assert len(issuer.asked) == 1
 
 
 async def test_others_are_served_while_keys_are_fetched(

@@ -282,6 +282,21 @@ def test_a_due_time_is_kept_in_utc_and_a_date_as_it_is(due: str, stored: str) ->
 
 
 @pytest.mark.parametrize(
+    ("due", "moment"),
+    [
+        ("0001-01-01", datetime(1, 1, 2, tzinfo=UTC)),
+        ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, tzinfo=UTC)),
+        ("9999-12-31", datetime(9999, 12, 31, tzinfo=UTC)),
+        ("2026-12-01", datetime(2026, 12, 1, tzinfo=UTC)),
+        ("no date", None),
+        (None, None),
+    ],
+)
+def test_what_a_due_date_sorts_by(due: str | None, moment: datetime | None) -> None:
+    assert due_moment(due) == moment
+
+
+@pytest.mark.parametrize(
     "due",
     [
         "",

@@ -234,6 +234,7 @@ TIMES = {
     "iat 31 seconds from now": signed(iat=NOW + 31),
     "nbf 31 seconds from now": signed(nbf=NOW + 31),
     "nbf a text": signed(nbf="0"),
+    "nbf true": signed(nbf=True),
     "nbf 10^30": signed(nbf=10**30),
 }
 SUBJECTS = {
@@ -438,6 +439,11 @@ async def test_the_client_is_the_one_that_the_token_names() -> None:
 async def test_issuer_and_audience_are_not_asked_for_when_none_is_configured() -> None:
     lax = Verifier(SharedSecret(SECRET), clock=lambda: NOW)
     assert (await lax.identify(signed(iss=ABSENT, aud=ABSENT))).user_id == "ada"
+
+
+async def test_a_short_secret_lets_nobody_in_wherever_it_came_from() -> None:
+    with pytest.raises(BadToken, match="well-formed"):
+        await Verifier(SharedSecret(b"short"), clock=lambda: NOW).identify(hmac(b"short", HEADER))
 
 
 class _Breaks:

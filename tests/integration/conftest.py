@@ -1,0 +1,60 @@
+"""A pool, an agent, an inspector for the database of each test; the command line."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from mcp_server import cli, settings
+from mcp_server.database import Database as Pool
+from tests.conftest import Database, temporary_home
+from tests.integration.agents import Agent, Inspector
+from tests.integration.command_line import Run, Said
+
+
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[Pool]:
+    """The server's connections."""
+    async with Pool(database.app, size=4) as pool:
+        yield pool
+
+
+@pytest.fixture
+def agent(pool: Pool) -> Agent:
+    """The agent of user-1."""
+    return Agent(pool)
+
+
+@pytest.fixture
+def inspector(database: Database) -> Iterator[Inspector]:
+    """The superuser's eyes."""
+    inspector = Inspector(database)
+    yield inspector
+    inspector.close()
+
+
+@pytest.fixture
+def tasktrail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function: ``tasktrail("history", "ann", DATABASE_URL=...)``."""
+
+    def run(*arguments: str, **environment: str) -> Said:
+        with monkeypatch.context() as patch:
+            for name in settings.NAMES.values():
+                patch.delenv(name, raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["tasktrail", *arguments])
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        code = end.value.code
+        return Said(code if isinstance(code, int) else 1 if code else 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """An empty TASKTRAIL_HOME for an embedded Postgres of this test's own."""
+    with temporary_home() as folder:
+        yield folder

@@ -1,4 +1,4 @@
-"""``tasktrail verify`` as an auditor runs it: a database, its checkpoints and receipts, a bundle."""
+"""``tasktrail verify`` as an auditor runs it: databases, checkpoints, receipts and bundles."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def forge(database: Database, *statements: str) -> None:
     with psycopg.connect(database.admin, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
         for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload] # ours
+            connection.execute(statement)
 
 
 def receipt_of_the_last_event(database: Database) -> str:

@@ -28,6 +28,7 @@ COMMANDS = {
     "erase": "mcp_server.erase_command:erase_command",
     "hold": "mcp_server.erase_command:hold",
     "seed": "mcp_server.seed_command:seed",
+    "verify": "mcp_server.verify_command:verify",
 }
 
 

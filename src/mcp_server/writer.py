@@ -16,7 +16,8 @@ from events.ledger import Json
 from events.store import Outcome, commit_all
 from mcp_server.pool import Connection, Pool
 
-WRITERS = 4
+WRITERS = 2
+"""One computes while the other waits for the disk; more share less (docs/performance.md)."""
 GROUP = 32
 """Commands in one transaction at most: their users' locks are held for its length, some 5 ms."""
 

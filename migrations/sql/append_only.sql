@@ -2,7 +2,7 @@
 CREATE FUNCTION tasktrail.append_only() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RAISE EXCEPTION 'tasktrail.events is append-only: % is refused', TG_OP
+    RAISE EXCEPTION 'tasktrail.% is append-only: % is refused', TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'insufficient_privilege';
 END
 $$;

@@ -9,7 +9,7 @@ import psycopg
 
 from bench.measure import USERS, Cpu, Round
 from bench.server import Server
-from mcp_server.postgres_binaries import folders
+from mcp_server.embedded.binaries import folders
 from mcp_server.settings import read
 
 _SQL = Path(__file__).with_name("floor.sql")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcp_server import target
-from mcp_server.postgres import SUPERUSER
+from mcp_server.embedded.server import SUPERUSER
 from mcp_server.settings import Settings
 
 _PROC = Path("/proc")

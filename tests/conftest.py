@@ -146,7 +146,8 @@ def temporary_home() -> Iterator[Path]:
 
 
 def start_embedded(stack: ExitStack) -> Server:
-    from mcp_server.postgres import SUPERUSER, acquire
+    from mcp_server.embedded.cluster import acquire
+    from mcp_server.embedded.server import SUPERUSER
 
     home = stack.enter_context(temporary_home())
     cluster = stack.enter_context(acquire(home, settings=FAST))
@@ -185,6 +186,13 @@ def template(server: Server) -> Iterator[str]:
 @pytest.fixture
 def database(server: Server, template: str) -> Iterator[Database]:
     """A fresh copy of the template, dropped after the test even if someone is still connected."""
+    with copy_of(server, template) as database:
+        yield database
+
+
+@contextmanager
+def copy_of(server: Server, template: str) -> Iterator[Database]:
+    """Yield a fresh copy of the template, and drop it afterwards."""
     name = f"tasktrail_test_{uuid.uuid4().hex[:12]}"
     server.run(
         sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
@@ -192,8 +200,10 @@ def database(server: Server, template: str) -> Iterator[Database]:
         )
     )
     app, operator, auditor = (server.conninfo(name, login) for login in LOGINS)
-    yield Database(name, server.conninfo(name), app, operator, auditor)
-    drop(server, name)
+    try:
+        yield Database(name, server.conninfo(name), app, operator, auditor)
+    finally:
+        drop(server, name)
 
 
 def drop(server: Server, name: str) -> None:

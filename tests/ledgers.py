@@ -80,7 +80,7 @@ class Ledger:
     def _append(self, entries: list[Entry], actor: Json, reason: str | None) -> None:
         base, command_id = self.position, UUID(int=self.position + 1, version=4)
         for entry in entries:
-            sealed = store._event(entry, str(command_id), actor, reason)
+            sealed = store.sealed(entry, str(command_id), actor, reason)
             stream_id = base - entry.stream_id if entry.stream_id < 0 else entry.stream_id
             content_hash = bytes.fromhex(sealed["content_hash"])
             position = self.position + 1

@@ -9,7 +9,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Protocol
@@ -17,10 +17,12 @@ from typing import IO, Protocol
 from pydantic import ValidationError
 
 from events import catalog
-from events.ledger import Chain, Finding, Record
+from events.ledger import Chain, Finding, Head, Record
 from mcp_server import bundle_format as form
 from mcp_server.bundle_format import BadManifest, Manifest
+from mcp_server.checkpoint import Attestation, BadCheckpoint, Proof
 from mcp_server.event_line import LONGEST, BadLine, from_line
+from mcp_server.note import BadKey, PublicKey
 
 ENOUGH = 1000
 """Findings after which a check gives up: by then it is no question whether, only how badly."""
@@ -67,15 +69,20 @@ class _Sparing:
         return content
 
 
-def verify_bundle(path: Path) -> Iterator[Finding]:
+def verify_bundle(
+    path: Path, trusted: PublicKey | None = None, receipts: Sequence[Head] = ()
+) -> Iterator[Finding]:
     """Yield what is wrong with the bundle at ``path``, nothing if it is intact.
+
+    ``trusted``: the key that must have signed its checkpoint; without one, the key in the bundle
+    must, which proves only that the two fit. ``receipts``: events that must be in it.
 
     Raises:
         OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
         try:
-            for count, finding in enumerate(_verify(file), 1):
+            for count, finding in enumerate(_verify(file, trusted, receipts), 1):
                 yield finding
                 if count == ENOUGH:
                     raise _GivenUp(
@@ -92,7 +99,9 @@ def _plain(text: str) -> str:
     return re.sub(r"[^ -~]", "?", text)[:200]
 
 
-def _verify(file: IO[bytes]) -> Iterator[Finding]:
+def _verify(
+    file: IO[bytes], trusted: PublicKey | None, receipts: Sequence[Head]
+) -> Iterator[Finding]:
     yield from _check_seal(file)
     with zipfile.ZipFile(_Sparing(file)) as archive:
         entries = _entries(archive)
@@ -100,10 +109,45 @@ def _verify(file: IO[bytes]) -> Iterator[Finding]:
         manifest, finding = _manifest(archive, entries)
         if finding:
             yield finding
+        anchors = [(receipt, "receipt") for receipt in receipts]
         if manifest:
             yield from _check_small_files(archive, entries, manifest)
+        try:
+            signed = _attested(archive, entries, manifest.user if manifest else "", trusted)
+            anchors += [(signed, "checkpoint")] if signed else []
+        except (BadCheckpoint, BadKey) as fault:
+            yield Finding(0, form.CHECKPOINT, str(fault))
         if form.EVENTS in entries:
-            yield from _check_events(archive, entries[form.EVENTS], manifest)
+            yield from _check_events(archive, entries[form.EVENTS], manifest, anchors)
+
+
+def _attested(
+    archive: zipfile.ZipFile,
+    entries: dict[str, zipfile.ZipInfo],
+    user_id: str,
+    trusted: PublicKey | None,
+) -> Head | None:
+    """Return the head that the bundle's checkpoint signed, None if it has no checkpoint.
+
+    Raises: BadCheckpoint, BadKey.
+    """
+    if not form.ATTESTATION & entries.keys():
+        if trusted:
+            raise BadCheckpoint("is missing: there is nothing that the key could have signed")
+        return None
+    if missing := form.ATTESTATION - entries.keys():
+        raise BadCheckpoint(f"comes without {', '.join(sorted(missing))}")
+    note, proof, key = (
+        _small(archive, entries[name]) for name in (form.CHECKPOINT, form.PROOF, form.KEY)
+    )
+    try:
+        attestation = Attestation(
+            note.decode(), trusted or PublicKey.read(key.decode()), Proof.read(proof)
+        )
+    except UnicodeDecodeError:
+        raise BadCheckpoint("is not text") from None
+    attestation.check(user_id)
+    return attestation.proof.head
 
 
 def _check_seal(file: IO[bytes]) -> Iterator[Finding]:
@@ -183,13 +227,20 @@ def _check_small_files(
 
 
 def _check_events(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, manifest: Manifest | None
+    archive: zipfile.ZipFile,
+    entry: zipfile.ZipInfo,
+    manifest: Manifest | None,
+    anchors: Sequence[tuple[Head, str]],
 ) -> Iterator[Finding]:
-    """Check the chain and every event in it. Without a manifest, for the user of the first line."""
+    """Check the chain and every event in it. Without a manifest, for the user of the first line.
+
+    ``anchors``: heads that this ledger once had, and from where that is known.
+    """
     digest = sha256()
     chain: Chain | None = Chain(manifest.user) if manifest else None
     user_id = manifest.user if manifest else ""
     erased_through: int | None = None
+    missed = list(anchors)
     for number, line in enumerate(_lines(archive, entry, digest), 1):
         try:
             owner, record = from_line(line)
@@ -202,6 +253,10 @@ def _check_events(
             yield Finding(record.position, "user_id", "is another user's")
         yield from check_event(chain, record)
         erased_through = erased_through_by(record) or erased_through
+        if missed:
+            missed = [each for each in missed if each[0] != (record.position, record.hash)]
+    for head, source in missed:
+        yield Finding(head.position, source, "names an event that is not in the bundle")
     if manifest and chain:
         yield from chain.close(manifest.head)
         yield from _check_manifest(manifest, digest.hexdigest(), erased_through)

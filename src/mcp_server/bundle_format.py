@@ -3,6 +3,9 @@
     events.jsonl    a line for each event (``event_line``), each ended by a line feed
     README.md       what this is, and how to check it
     manifest.json   whose ledger it is, where it begins and ends, the SHA-256 of the other files
+    checkpoint.txt, checkpoint-proof.json, checkpoint-key.txt
+                    if there is one: the latest checkpoint, the proof that the ledger's head is in
+                    it, and the key to check it with (all three, or none)
 
 Every byte is accounted for: the files by the manifest; the manifest by its own ``seal``, which is
 the SHA-256 of its other fields; the zip's own structure by the seal in the zip's comment. Seals
@@ -22,7 +25,11 @@ from mcp_server.event_line import Whole, to_time
 EVENTS = "events.jsonl"
 MANIFEST = "manifest.json"
 README = "README.md"
-FILES = frozenset({EVENTS, MANIFEST, README})
+CHECKPOINT = "checkpoint.txt"
+PROOF = "checkpoint-proof.json"
+KEY = "checkpoint-key.txt"
+ATTESTATION = frozenset({CHECKPOINT, PROOF, KEY})
+FILES = frozenset({EVENTS, MANIFEST, README}) | ATTESTATION
 COMMENT_TAG = b"tasktrail-bundle sha256="
 COMMENT_BYTES = len(COMMENT_TAG) + 64
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from events.ledger import Head, Record
 from mcp_server import bundle_format as form
 from mcp_server.bundle_format import Manifest
+from mcp_server.checkpoint import Attestation
 from mcp_server.event_line import to_line
 
 _NEVER = (1980, 1, 1, 0, 0, 0)  # a zip has no earlier time: its entries carry none
@@ -25,6 +26,7 @@ async def write_bundle(
     pages: AsyncIterator[list[Record]],
     created_at: datetime,
     progress: Callable[[int], None],
+    attestation: Attestation | None = None,
 ) -> Manifest:
     """Write a bundle of ``pages``, oldest event first; ``progress`` is told of each page's length.
 
@@ -32,15 +34,21 @@ async def write_bundle(
     """
     with zipfile.ZipFile(file, "w") as archive:
         erased_through, events_hash = await _write_events(archive, user_id, pages, progress)
-        readme = _readme(user_id, head, erased_through).encode()
-        _write(archive, form.README, readme)
+        small = {form.README: _readme(user_id, head, erased_through).encode()}
+        if attestation is not None:
+            small[form.CHECKPOINT] = attestation.note.encode()
+            small[form.PROOF] = attestation.proof.write()
+            small[form.KEY] = f"{attestation.key}\n".encode()
+        for name, content in small.items():
+            _write(archive, name, content)
+        hashes = {name: sha256(content).hexdigest() for name, content in small.items()}
         manifest = Manifest(
             user=user_id,
             first_position=1,
             last_position=head.position,
             head_hash=head.hash.hex(),
             erased_through=erased_through,
-            files={form.EVENTS: events_hash, form.README: sha256(readme).hexdigest()},
+            files={form.EVENTS: events_hash, **hashes},
             created_at=created_at,
         )
         _write(archive, form.MANIFEST, manifest.to_bytes())
@@ -152,6 +160,7 @@ position.
 
 That nothing between the first and the last event was changed, left out, added or put in another
 order since the last hash was fixed. Whoever holds the database could make a whole new chain, or
-leave off the end of this one: compare the hash above with one that was kept elsewhere, such as a
-signed checkpoint or the receipt of a write.
+leave off the end of this one. Against that there is the checkpoint, if its key is one that you know
+from elsewhere (`--key`), and the receipts of writes (`--receipt position:hash`). What came after
+the checkpoint has only the chain.
 """

@@ -28,7 +28,11 @@ COMMANDS = {
     "access": "mcp_server.access_command:access",
     "export": "mcp_server.export_command:export",
     "report": "mcp_server.report_command:report",
+    "checkpoint": "mcp_server.checkpoint_command:checkpoint",
+    "erase": "mcp_server.erase_command:erase_command",
+    "hold": "mcp_server.erase_command:hold",
     "seed": "mcp_server.seed_command:seed",
+    "verify": "mcp_server.verify_command:verify",
 }
 
 

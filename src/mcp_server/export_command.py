@@ -16,6 +16,8 @@ from events.ledger import Json
 from mcp_server import access, settings, target
 from mcp_server.access import Access
 from mcp_server.bundle_writer import write_bundle
+from mcp_server.checkpoint import Attestation, BadCheckpoint
+from mcp_server.checkpoint_log import attest
 from mcp_server.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
 from mcp_server.progress import WorkProgress
 from mcp_server.snapshot import Snapshot
@@ -86,8 +88,11 @@ async def _export(database: Target, user: str, format_: Format, file: BinaryIO) 
 
 async def _write(ledger: Snapshot, format_: Format, file: BinaryIO, tell: Tell) -> None:
     if format_ is Format.bundle:
+        attestation = await _attestation(ledger)
         now = datetime.now(UTC)
-        await write_bundle(file, ledger.user_id, ledger.head, ledger.pages(), now, tell)
+        await write_bundle(
+            file, ledger.user_id, ledger.head, ledger.pages(), now, tell, attestation
+        )
         return
     if format_ is Format.csv:
         file.write(to_csv([CSV_COLUMNS]))
@@ -98,6 +103,16 @@ async def _write(ledger: Snapshot, format_: Format, file: BinaryIO, tell: Tell) 
             events = (to_cloud_event(ledger.user_id, record) for record in page)
             file.write(b"".join(orjson.dumps(event) + b"\n" for event in events))
         tell(len(page))
+
+
+async def _attestation(ledger: Snapshot) -> Attestation | None:
+    """Return the latest checkpoint; a broken one is left out, and said."""
+    try:
+        return await attest(ledger.connection, ledger.user_id)
+    except BadCheckpoint as fault:
+        note = f"tasktrail: without a checkpoint, for the database's does not hold: {fault}"
+        print(note, file=sys.stderr)  # noqa: T201 - this is the command line
+        return None
 
 
 def _show(summary: Json, as_json: bool) -> None:

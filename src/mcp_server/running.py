@@ -8,7 +8,8 @@ import structlog
 
 from mcp_server import selfcheck, target
 from mcp_server.database import Database
-from mcp_server.postgres import Cluster, PostgresUnavailable
+from mcp_server.embedded.cluster import Cluster
+from mcp_server.embedded.unavailable import PostgresUnavailable
 from mcp_server.settings import Settings
 
 SECONDS_BETWEEN_LOOKS = 1.0

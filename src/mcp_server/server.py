@@ -4,6 +4,7 @@ The SDK drops unknown arguments silently and echoes values in its errors; so the
 list and call are overridden here, and everything about a tool is in ``mcp_server.tools``.
 """
 
+import json
 import re
 import time
 from collections.abc import Iterable
@@ -11,7 +12,6 @@ from importlib.metadata import version
 from typing import Any, Protocol
 from uuid import uuid4
 
-import orjson
 import structlog
 from mcp import MCPError
 from mcp.server import MCPServer
@@ -35,8 +35,9 @@ from events.errors import Refused
 from events.ledger import Json
 from mcp_server import caller, metrics
 from mcp_server.database import Database
-from mcp_server.handle import Context, handle
+from mcp_server.handle import Context, handle, refuse_unknown_cause, written
 from mcp_server.limiter import Limiter
+from mcp_server.receipt import write_receipt
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue, prompts
 from mcp_server.tools.arguments import Arguments
@@ -51,6 +52,9 @@ _HOUR = CacheHint(ttl_ms=3_600_000, scope="public")
 _NEVER = CacheHint(ttl_ms=0, scope="private")
 _LEGACY_RESOURCE_NOT_FOUND = -32002
 _RESOURCE = re.compile(r"(task|conversation)://([0-9]{1,16})", re.ASCII)
+
+RECEIPT = "tasktrail/receipt"
+"""The key in the `_meta` of a write's result: `position:hash` (`tasktrail verify --receipt`)."""
 
 INSTRUCTIONS = (
     "Tasktrail keeps the user's tasks and conversations, and remembers every change for ever."
@@ -131,10 +135,13 @@ class TasktrailServer(MCPServer[None]):
         started = time.perf_counter()
         position: Any = None
         try:
+            written.set(None)
             answer = await self._answer(tool, arguments, who, scopes)
             position, outcome = answer.get("position"), "ok"
             return CallToolResult(
-                content=[TextContent(text=tool.text(answer))], structured_content=answer
+                content=[TextContent(text=tool.text(answer))],
+                structured_content=answer,
+                meta=_receipt(),
             )
         except Refused as refusal:
             outcome = refusal.code
@@ -159,6 +166,7 @@ class TasktrailServer(MCPServer[None]):
         _refuse_other_user(arguments, who)
         wish: Any = _parse(tool, arguments)
         if hasattr(wish, "answer"):
+            await refuse_unknown_cause(self._database, who)
             answer: Json = await wish.answer(self._database, who)
             return answer
         return await handle(self._database, wish, who)
@@ -218,7 +226,7 @@ class TasktrailServer(MCPServer[None]):
             if refusal.code in ("not_found", "conversation_not_found"):
                 raise _no_resource(uri, context) from None
             raise MCPError(code=-32603, message=f"{refusal.message} {refusal.hint}") from None
-        text = orjson.dumps(answer).decode()
+        text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
         return [ReadResourceContents(content=text, mime_type="application/json")]
 
 
@@ -244,6 +252,12 @@ def _parse(tool: Tool, arguments: dict[str, Any]) -> Arguments:
         return tool.arguments.model_validate(given)
     except ValidationError as error:
         raise as_refusal(tool, error) from None
+
+
+def _receipt() -> dict[str, Any] | None:
+    """Return what a write's caller can keep to show later that it was there; no model reads it."""
+    head = written.get()
+    return {RECEIPT: write_receipt(head)} if head is not None else None
 
 
 def _refused(refusal: Refused) -> CallToolResult:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from mcp_server import migrate, postgres
+from mcp_server import migrate
+from mcp_server.embedded.cluster import Cluster, acquire
 from mcp_server.settings import Settings
 
 SERVER_LOGIN = "tasktrail_server"
@@ -30,7 +31,7 @@ class Target:
     server: str
     admin: str
     reader: str
-    cluster: postgres.Cluster | None = None
+    cluster: Cluster | None = None
     migrated: migrate.Upgrade | None = None
 
 
@@ -39,13 +40,13 @@ def opened(settings: Settings) -> Iterator[Target]:
     """Yield where the database is; the embedded one runs at least as long as this lasts.
 
     Raises:
-        postgres.PostgresUnavailable: the embedded Postgres cannot be started.
+        PostgresUnavailable: the embedded Postgres cannot be started.
     """
     if settings.server_conninfo is not None:
         server = settings.server_conninfo
         yield Target(server, settings.admin_conninfo or server, server)
         return
-    with postgres.acquire(settings.home, bin_dir=settings.pg_bin) as cluster:
+    with acquire(settings.home, bin_dir=settings.pg_bin) as cluster:
         superuser = cluster.conninfo("postgres")
         migrated = migrate.upgrade(superuser)
         _make_logins(superuser)

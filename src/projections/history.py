@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from events.ledger import Record
+from events.stamp import Stamp
 from events.store import Connection
 
 _COLUMNS = ", ".join(f"e.{name}" for name in Record._fields)
@@ -141,28 +142,34 @@ async def streams(
         after = found[-1].position
 
 
-_TASK_EVENTS = f"""
+_TASK_EVENTS = """
 SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
-    SELECT {_COLUMNS} FROM tasktrail.events e
-    WHERE e.user_id = u AND e.stream_type = 'task' AND e.position > %s AND e.position <= %s
+    SELECT e.type, e.schema_version, e.body->'data', e.stream_id,
+           e.position, e.version, e.recorded_at
+    FROM tasktrail.events e
+    WHERE e.user_id = u AND e.position > %s AND e.position <= %s
+    AND e.stream_type IN ('task', 'ledger') AND e.body IS NOT NULL
     ORDER BY e.position LIMIT %s
 ) AS e ORDER BY e.position
 """
 
+TaskEvent = tuple[str, int, dict[str, Any], int, Stamp]
+"""Type, schema version, data, task, and when: as ``Replay.add_data`` takes it."""
+
 
 async def task_events(
     connection: Connection, user_id: str, until: int
-) -> AsyncIterator[list[Record]]:
-    """Yield the events of all tasks up to position ``until``, oldest first, in pages."""
+) -> AsyncIterator[list[TaskEvent]]:
+    """Yield what replays all tasks up to position ``until``, oldest first, in pages."""
     after = 0
     while True:
         cursor = await connection.execute(_TASK_EVENTS, (user_id, after, until, PAGE), binary=True)
-        found = [Record(*row) for row in await cursor.fetchall()]
+        found = await cursor.fetchall()
         if found:
-            yield found
+            yield [(*row[:4], Stamp(*row[4:])) for row in found]
         if len(found) < PAGE:
             return
-        after = found[-1].position
+        after = found[-1][4]
 
 
 _POSITION_AT = """

@@ -1,22 +1,34 @@
-"""Put wrong rows right, under the locks of their users and in one transaction.
+"""Put wrong rows right, under the locks of their users.
 
-Between the scan and the lock the user may have gone on. So what was appended since is applied to
-the rows first (``_catch_up``). Rows that were right have been kept right by whoever appended.
+One transaction for each batch of users:
+
+    copy the right rows, as of the scan, into temporary tables
+    lock the users' ledgers; of those that have moved on since, catch up (``_catch_up``)
+    delete what should not be there; write what should be
+
+Catching up: to a row that is wrong the events since are applied before it is written. A row that
+was right has been kept right by whoever appended them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import orjson
 from psycopg import Connection
+from pydantic import ValidationError
 
+from events.catalog import UnknownEvent
 from events.replay import Replay
 from events.stamp import Stamp
 from projections.compare import Wrong
-from projections.read_tables import READ_TABLES, ReadTable, Row
+from projections.finding import Finding
+from projections.fold import unreadable, why
+from projections.read_tables import READ_TABLES, ReadTable
 
 ROWS = 2000
-"""So many rows are put right in one transaction: a writer who meets it waits for so long."""
+"""So many rows of several users are put right at once: a writer who meets it waits for so long."""
+
+ROWS_OF_ONE = 8000
+"""So many rows of one user are: more than that become right in several steps."""
 
 
 class Drift(NamedTuple):
@@ -27,24 +39,32 @@ class Drift(NamedTuple):
     rows: list[Wrong]
 
 
-def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> int:
-    """Put right what is wrong; return the number of rows. ``connection`` is in autocommit mode.
+class Mended(NamedTuple):
+    """So many ``rows`` were put right. The ``findings`` are new events that cannot be read: their
+    users' rows were left as they are."""
 
-    A user's rows change in one transaction, unless more than ``ROWS`` of them are wrong.
-    """
-    mended = 0
+    rows: int
+    findings: list[Finding]
+
+
+def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> Mended:
+    """Put right what is wrong. ``connection`` is in autocommit mode."""
+    rows = 0
+    findings: list[Finding] = []
     for batch in _batches(drifts):
         with connection.transaction():
-            mended += _mend(connection, batch)
-    return mended
+            mended = _Mending(connection, batch).run()
+        rows += mended.rows
+        findings += mended.findings
+    return Mended(rows, findings)
 
 
-def _batches(drifts: Iterable[Drift]) -> Iterable[list[Drift]]:
+def _batches(drifts: Iterable[Drift]) -> Iterator[list[Drift]]:
     batch: list[Drift] = []
     rows = 0
     for drift in drifts:
-        for start in range(0, len(drift.rows), ROWS):
-            part = drift._replace(rows=drift.rows[start : start + ROWS])
+        for start in range(0, len(drift.rows), ROWS_OF_ONE):
+            part = drift._replace(rows=drift.rows[start : start + ROWS_OF_ONE])
             if rows + len(part.rows) > ROWS and batch:
                 yield batch
                 batch, rows = [], 0
@@ -54,85 +74,133 @@ def _batches(drifts: Iterable[Drift]) -> Iterable[list[Drift]]:
         yield batch
 
 
-def _mend(connection: Connection[Any], drifts: list[Drift]) -> int:
-    lock(connection, [drift.user_id for drift in drifts])
-    replays = {drift.user_id: _as_seen(drift.rows) for drift in drifts}
-    _catch_up(connection, {drift.user_id: drift.seen for drift in drifts}, replays)
-    for table in READ_TABLES:
-        right: list[tuple[str, Row]] = []
-        extra: list[Wrong] = []
-        for drift in drifts:
-            rows = table.of(replays[drift.user_id])
-            for wrong in drift.rows:
-                if wrong.table is table:
-                    if wrong.id in rows:
-                        right.append((drift.user_id, rows[wrong.id]))
-                    else:
-                        extra.append(wrong)
-        _delete(connection, table, extra)
-        _write(connection, table, right)
-    return sum(len(drift.rows) for drift in drifts)
+class _Mending:
+    """One batch, in the transaction that is open on ``connection``."""
+
+    def __init__(self, connection: Connection[Any], drifts: list[Drift]) -> None:
+        self._connection = connection
+        self._drifts = {drift.user_id: drift for drift in drifts}
+        self._right = {drift.user_id: _as_seen(drift) for drift in drifts}
+        self._findings: list[Finding] = []
+
+    def run(self) -> Mended:
+        for table in READ_TABLES:
+            self._put_aside(table, self._rows(table, self._drifts))
+        self._catch_up(self._lock())
+        for table in READ_TABLES:
+            self._delete(table)
+            self._write(table)
+        return Mended(sum(len(d.rows) for d in self._drifts.values()), self._findings)
+
+    def _rows(self, table: ReadTable, users: Iterable[str]) -> list[tuple[Any, ...]]:
+        """Return the rows of ``table`` that have to be written."""
+        rows: list[tuple[Any, ...]] = []
+        for user_id in users:
+            right = table.of(self._right[user_id])
+            wrong = (wrong.id for wrong in self._drifts[user_id].rows if wrong.table is table)
+            rows += [(user_id, *right[id_]) for id_ in wrong if id_ in right]
+        return rows
+
+    def _put_aside(self, table: ReadTable, rows: list[tuple[Any, ...]]) -> None:
+        self._connection.execute(
+            f"""
+            CREATE TEMP TABLE IF NOT EXISTS right_{table.name} ON COMMIT DROP AS
+            SELECT user_id, {", ".join(table.fields)} FROM tasktrail.{table.name} WITH NO DATA
+            """
+        )
+        self._copy(table, rows)
+
+    def _copy(self, table: ReadTable, rows: list[tuple[Any, ...]]) -> None:
+        statement = f"COPY right_{table.name} FROM STDIN (FORMAT BINARY)"
+        with self._connection.cursor().copy(statement) as copy:
+            copy.set_types(["text", *table.types])
+            for row in rows:
+                copy.write_row(row)
+
+    def _lock(self) -> list[str]:
+        """Lock these users' ledgers until the transaction ends; return who has moved on."""
+        cursor = self._connection.execute(
+            "SELECT u, coalesce(tasktrail.lock_ledger(u), 0) FROM unnest(%s::text[]) AS u",
+            (sorted(self._drifts),),
+        )
+        return [user_id for user_id, head in cursor if head != self._drifts[user_id].seen]
+
+    def _catch_up(self, moved: list[str]) -> None:
+        if not moved:
+            return
+        for user_id in moved:
+            self._apply_news(user_id)
+        for table in READ_TABLES:
+            self._connection.execute(
+                f"DELETE FROM right_{table.name} WHERE user_id = ANY (%s)", (moved,)
+            )
+            self._copy(table, self._rows(table, [u for u in moved if u in self._drifts]))
+
+    def _apply_news(self, user_id: str) -> None:
+        """Apply the events since the scan to the rows that are wrong.
+
+        Others of the user's rows are none of this replay's, so events about them change nothing
+        here; a thing that was created since is not among the wrong rows.
+        """
+        news = self._connection.execute(
+            """
+            SELECT e.position, e.type, e.schema_version, e.body->'data', e.stream_id,
+                   e.version, e.recorded_at
+            FROM tasktrail.events e
+            WHERE e.user_id = %s AND e.position > %s AND e.body IS NOT NULL ORDER BY e.position
+            """,
+            (user_id, self._drifts[user_id].seen),
+        )
+        replay = self._right[user_id]
+        for position, type_, schema_version, data, stream_id, version, at in news:
+            try:
+                stamp = Stamp(position, version, at)
+                replay.add_data(type_, schema_version, data, stream_id, stamp)
+            except (UnknownEvent, ValidationError) as error:
+                self._findings.append(unreadable(user_id, position, why(error)))
+                del self._drifts[user_id]
+                return
+
+    def _delete(self, table: ReadTable) -> None:
+        """Delete rows that should not be there, where and as they were seen.
+
+        In another stream such a row is another span's: it has been put right already, or will be.
+        """
+        keys = [
+            (user_id, row.id, getattr(row.live, table.stream), row.live.version, row.live.position)
+            for user_id, drift in self._drifts.items()
+            for row in drift.rows
+            if row.table is table
+            and row.live is not None
+            and row.id not in table.of(self._right[user_id])
+        ]
+        if keys:
+            self._connection.execute(
+                f"""
+                DELETE FROM tasktrail.{table.name} t
+                USING unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+                    AS k(user_id, id, stream, version, position)
+                WHERE t.user_id = k.user_id AND t.id = k.id AND t.{table.stream} = k.stream
+                AND t.version = k.version AND t.position = k.position
+                """,
+                [list(column) for column in zip(*keys, strict=True)],
+            )
+
+    def _write(self, table: ReadTable) -> None:
+        columns = ", ".join(("user_id", *table.fields))
+        settings = ", ".join(f"{f} = EXCLUDED.{f}" for f in table.fields if f != "id")
+        self._connection.execute(
+            f"""
+            INSERT INTO tasktrail.{table.name} ({columns}) SELECT {columns} FROM right_{table.name}
+            ON CONFLICT (user_id, id) DO UPDATE SET {settings}
+            """
+        )
 
 
-def lock(connection: Connection[Any], user_ids: list[str]) -> None:
-    """Lock these users' ledgers against appends until the transaction ends."""
-    connection.execute(
-        "SELECT tasktrail.lock_ledger(u) FROM unnest(%s::text[]) AS u", (sorted(user_ids),)
-    )
-
-
-def _as_seen(rows: list[Wrong]) -> Replay:
-    """A replay that knows just the rows that are wrong, as they should have been at the scan."""
+def _as_seen(drift: Drift) -> Replay:
+    """Return a replay that knows just the rows that are wrong, as they should have been."""
     replay = Replay()
-    for wrong in rows:
+    for wrong in drift.rows:
         if wrong.right is not None:
             wrong.table.of(replay)[wrong.id] = wrong.right
     return replay
-
-
-def _catch_up(
-    connection: Connection[Any], seen: dict[str, int], replays: dict[str, Replay]
-) -> None:
-    cursor = connection.execute(
-        """
-        SELECT e.user_id, e.type, e.schema_version, e.body->'data', e.stream_id,
-               e.position, e.version, e.recorded_at
-        FROM unnest(%s::text[], %s::bigint[]) AS s(user_id, seen)
-        JOIN tasktrail.events e ON e.user_id = s.user_id AND e.position > s.seen
-        WHERE e.body IS NOT NULL ORDER BY e.user_id, e.position
-        """,
-        (list(seen), list(seen.values())),
-    )
-    for user_id, type_, schema_version, data, stream_id, *stamp in cursor:
-        replays[user_id].add_data(type_, schema_version, data, stream_id, Stamp(*stamp))
-
-
-def _delete(connection: Connection[Any], table: ReadTable, extra: list[Wrong]) -> None:
-    """Delete rows that should not be there, where they were seen.
-
-    In another stream such a row is another span's: it has been put right already, or will be.
-    """
-    if extra:
-        keys = [(row.user_id, row.id, getattr(row.live, table.stream, row.id)) for row in extra]
-        connection.execute(
-            f"""
-            DELETE FROM tasktrail.{table.name} t
-            USING unnest(%s::text[], %s::bigint[], %s::bigint[]) AS k(user_id, id, stream)
-            WHERE t.user_id = k.user_id AND t.id = k.id AND t.{table.stream} = k.stream
-            """,
-            [list(column) for column in zip(*keys, strict=True)],
-        )
-
-
-def _write(connection: Connection[Any], table: ReadTable, rows: list[tuple[str, Row]]) -> None:
-    if rows:
-        columns = ", ".join(("user_id", *table.fields))
-        settings = ", ".join(f"{f} = EXCLUDED.{f}" for f in table.fields if f != "id")
-        connection.execute(
-            f"""
-            INSERT INTO tasktrail.{table.name} ({columns})
-            SELECT {columns} FROM jsonb_populate_recordset(NULL::tasktrail.{table.name}, %s)
-            ON CONFLICT (user_id, id) DO UPDATE SET {settings}
-            """,
-            (orjson.dumps([{"user_id": u, **row._asdict()} for u, row in rows]).decode(),),
-        )

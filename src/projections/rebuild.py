@@ -36,7 +36,10 @@ def rebuild(connection: Connection[Any], span: Span, fix: bool) -> Report:
     ``connection`` is in autocommit mode.
     """
     report, drifts = scan(connection, span)
-    return report._replace(mended=mend(connection, drifts)) if fix and drifts else report
+    if not fix or not drifts:
+        return report
+    mended = mend(connection, drifts)
+    return report._replace(mended=mended.rows, findings=report.findings + mended.findings)
 
 
 def scan(connection: Connection[Any], span: Span) -> tuple[Report, list[Drift]]:

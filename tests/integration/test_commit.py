@@ -409,17 +409,16 @@ async def test_the_user_is_never_taken_from_a_row(
     agent: Agent, inspector: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even when the server is wrong about whose rows it writes."""
-    rows, event = store._rows, store._event
+    rows, event = store._rows, store.sealed
 
-    def forged_rows(made: list[Any]) -> str | None:
-        text = rows(made)
-        return text and text.replace('{"id":', '{"user_id":"user-2","id":')
+    def forged_rows(made: list[Any]) -> list[Any] | None:
+        return [{**row, "user_id": "user-2"} for row in rows(made) or []] or None
 
     def forged_event(*made: Any) -> Any:
         return {**event(*made), "user_id": "user-2"}
 
     monkeypatch.setattr(store, "_rows", forged_rows)
-    monkeypatch.setattr(store, "_event", forged_event)
+    monkeypatch.setattr(store, "sealed", forged_event)
     await agent(AddTask(title="A"))
     await agent(AddMessage(role="user", content="Hello"))
     found = inspector.everything()

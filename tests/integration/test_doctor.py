@@ -36,7 +36,7 @@ def test_the_embedded_database_needs_no_mending(tasktrail: Run, home: Path) -> N
 def test_its_address_leads_to_its_superuser_while_somebody_uses_it(
     tasktrail: Run, home: Path
 ) -> None:
-    from mcp_server.postgres import acquire
+    from mcp_server.embedded.cluster import acquire
 
     with acquire(home):
         found = tasktrail("doctor", "--json", TASKTRAIL_HOME=str(home)).json["database"]

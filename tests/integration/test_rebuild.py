@@ -161,7 +161,7 @@ async def test_what_is_appended_between_scan_and_lock_is_not_lost(
         return check(operator)
 
     assert await race() == []
-    monkeypatch.setattr("projections.mend._catch_up", lambda *_: None)
+    monkeypatch.setattr("projections.mend._Mending._catch_up", lambda *_: None)
     assert "ann tasks 2 different description" in await race()
 
 
@@ -184,7 +184,7 @@ async def test_a_ledger_that_cannot_be_read_leaves_the_rows_as_they_are(
 ) -> None:
     await lived(ann)
     await lived(bob)
-    admin.execute("ALTER TABLE tasktrail.events DISABLE TRIGGER append_only")
+    admin.execute("ALTER TABLE tasktrail.events DISABLE TRIGGER USER")
     admin.execute("UPDATE tasktrail.tasks SET title = 'x'")
     admin.execute(
         "UPDATE tasktrail.events SET type = 'TaskEaten' WHERE position = 2 AND user_id = 'ann'"
@@ -209,7 +209,7 @@ async def test_a_ledger_that_cannot_be_believed_takes_no_rows_away(
     operator: Connection[Any], admin: Connection[Any], ann: User, forgery: str
 ) -> None:
     await lived(ann)
-    admin.execute("ALTER TABLE tasktrail.events DISABLE TRIGGER append_only")
+    admin.execute("ALTER TABLE tasktrail.events DISABLE TRIGGER USER")
     admin.execute(forgery)
     lines, totals = run(operator)
     assert [line.split()[1:4:2] for line in lines] == [["events", "unreadable"]]

@@ -27,7 +27,7 @@ def test_the_same_seed_makes_the_same_database(database: Database) -> None:
     with psycopg.connect(database.admin, autocommit=True) as connection:
         seeded(database.admin)
         first = dump(connection)
-        connection.execute("ALTER TABLE tasktrail.events DISABLE TRIGGER append_only")
+        connection.execute("ALTER TABLE tasktrail.events DISABLE TRIGGER USER")
         for table in ("ledgers", "events", "tasks", "conversations", "messages"):
             connection.execute(f"TRUNCATE tasktrail.{table}")
         seeded(database.admin)

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from events.errors import Code, Refused
+from mcp_server.tools.arguments import CORRECT_IT
 from mcp_server.tools.catalogue import Tool
 
 
@@ -20,9 +21,9 @@ def as_refusal(tool: Tool, error: ValidationError) -> Refused:
         message = f"{tool.name} has no argument {argument}."
         known = ", ".join(tool.arguments.model_fields)
         return _invalid("invalid_argument", argument, message, f"It takes: {known}.")
-    code = _code(argument, problem["type"], error)
+    code = _code(argument, problem["type"])
     message = f"{argument}: {_words(problem)}."
-    return _invalid(code, argument, message, "Correct it and call again; nothing was done.")
+    return _invalid(code, argument, message, CORRECT_IT)
 
 
 def _is_name(tool: Tool, part: Any) -> bool:
@@ -36,10 +37,10 @@ def _shown(name: str) -> str:
     return name[:64] if name.isprintable() and name.isascii() else "of that name"
 
 
-def _code(argument: str, type_: str, error: ValidationError) -> Code:
+def _code(argument: str, type_: str) -> Code:
     if argument == "role" and type_ != "missing":
         return "invalid_role"
-    if argument == "content" and (type_ == "value_error" and "blank" in str(error)):
+    if argument == "content" and type_ == "blank":
         return "empty_content"
     return "invalid_argument"
 

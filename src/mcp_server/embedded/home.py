@@ -6,6 +6,7 @@ Below a home:
     postgres.log           what the server says, bounded
     postgres.users.lock    held shared by everyone who uses the server
     postgres.change.lock   held while someone starts or stops it
+    postgres.reaper.lock   held by the reaper
     postgres.elsewhere     a link to the folder that holds all these instead (root only)
 
 Postgres refuses to run as root. So root runs it as the owner of the home, or as ``postgres``, or
@@ -24,7 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mcp_server.failure import Failure
+from mcp_server.embedded.unavailable import PostgresUnavailable
 
 if sys.platform != "win32":
     import pwd
@@ -33,12 +34,6 @@ FOR_ROOT = Path("/var/lib/tasktrail")
 ACCOUNTS = ("postgres", "nobody")
 # A socket's path has 108 bytes on Linux, 104 on macOS; ours ends in "/.s.PGSQL.5432".
 SOCKET_FOLDER_BYTES = 88
-
-
-class PostgresUnavailable(Failure):
-    """The embedded Postgres cannot be used; the message says why and what to do."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True)

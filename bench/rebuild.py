@@ -1,0 +1,182 @@
+"""rebuild-projections and verify against a plain COPY of the same events, in the same run.
+
+Measured in rounds that take turns, so that a noisy neighbour meets all of them:
+- copy: all events out of the ledgers, in order, through the client, into a table without an index.
+- check: ``rebuild-projections --check``. Nothing differs.
+- rebuild: ``rebuild-projections``. Nothing differs, so nothing is written.
+- empty: ``rebuild-projections`` after the read tables were emptied, so every row is written, while
+  ``--writes`` tasks a second are added through ``handle``; how long those took, and at rest.
+- verify: ``tasktrail verify``.
+"""
+
+import asyncio
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import psycopg
+import typer
+
+from bench import server
+from bench.measure import percentile
+from bench.server import Server
+from mcp_server.database import Database
+from mcp_server.handle import Context, handle
+from mcp_server.seed_command import fill, user_name
+from mcp_server.tools.tasks import AddTask
+
+T = TypeVar("T")
+
+JOBS = (1, 2)
+REBUILD = ["rebuild-projections"]
+COMMANDS = {"check": [*REBUILD, "--check"], "rebuild": REBUILD}
+READ_TABLES = "tasktrail.tasks, tasktrail.conversations, tasktrail.messages"
+
+
+class Run(NamedTuple):
+    """One run; ``peak_mb`` is the memory of the largest of its processes."""
+
+    events_per_s: float
+    peak_mb: float
+
+
+def main(
+    events: Annotated[str, typer.Option(help="Sizes, separated by commas.")] = "1000000,5000000",
+    users: Annotated[int, typer.Option(help="Users of each size.")] = 10_000,
+    rounds: Annotated[int, typer.Option(help="Rounds; the medians are shown.")] = 3,
+    writes: Annotated[int, typer.Option(help="Tasks added a second meanwhile.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Events per second of rebuild-projections and verify, as a share of a plain COPY."""
+    figures = [_measure(int(size), users, rounds, writes) for size in events.split(",")]
+    print(json.dumps({"sizes": figures}) if as_json else "\n\n".join(map(_lines, figures)))
+
+
+def _measure(events: int, users: int, rounds: int, writes: int) -> dict[str, Any]:
+    runs: dict[str, list[Run]] = {}
+    waits: list[float] = []
+    with server.started() as postgres:
+        start = time.perf_counter()
+        with psycopg.connect(postgres.admin) as connection:
+            fill(connection, events, users, 1, lambda _: None)
+        seeding_s = time.perf_counter() - start
+        load = _Load(postgres, users, writes)
+        at_rest, _ = asyncio.run(load.during(asyncio.sleep(5)))
+        for _ in range(rounds):
+            runs.setdefault("copy", []).append(_copy(postgres))
+            for jobs in JOBS:
+                for name, command in COMMANDS.items():
+                    run = _run(postgres, command, jobs)
+                    runs.setdefault(f"{name} --jobs {jobs}", []).append(run)
+                with psycopg.connect(postgres.superuser) as connection:
+                    connection.execute(f"TRUNCATE {READ_TABLES}")
+                work = asyncio.to_thread(_run, postgres, REBUILD, jobs)
+                waited, run = asyncio.run(load.during(work))
+                waits += waited
+                runs.setdefault(f"empty --jobs {jobs}", []).append(run)
+    return {
+        "events": events,
+        "users": users,
+        "seeding_s": round(seeding_s, 1),
+        "runs": {name: _median(several, runs["copy"]) for name, several in runs.items()},
+        "writes_at_rest_ms": _percentiles(at_rest),
+        "writes_while_rebuilding_from_nothing_ms": _percentiles(waits),
+    }
+
+
+class _Load:
+    """So many tasks a second, whether or not those before have been answered."""
+
+    def __init__(self, postgres: Server, users: int, writes: int) -> None:
+        self._postgres = postgres
+        self._users = users
+        self._pause_s = 1 / writes
+
+    async def during(self, work: Awaitable[T]) -> tuple[list[float], T]:
+        """Return how long each took, in seconds, and the result of ``work``."""
+        waits: list[float] = []
+        async with Database(self._postgres.app) as database, asyncio.TaskGroup() as group:
+            working = asyncio.ensure_future(work)
+            while not working.done():
+                group.create_task(self._write(database, waits))
+                await asyncio.sleep(self._pause_s)
+        return waits, await working
+
+    async def _write(self, database: Database, waits: list[float]) -> None:
+        busy_rather_than_not = int(self._users * random.random() ** 3)
+        context = Context(user_name(1, busy_rather_than_not + 1), "http")
+        start = time.perf_counter()
+        await handle(database, AddTask(title="Buy groceries", due="2026-12-01"), context)
+        waits.append(time.perf_counter() - start)
+
+
+def _copy(postgres: Server) -> Run:
+    start = time.perf_counter()
+    with psycopg.connect(postgres.superuser) as source, psycopg.connect(postgres.superuser) as sink:
+        sink.execute("CREATE TEMP TABLE copied AS SELECT * FROM tasktrail.events WITH NO DATA")
+        query = "SELECT * FROM tasktrail.events ORDER BY user_id, position"
+        with (
+            source.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)") as out,
+            sink.cursor().copy("COPY copied FROM STDIN (FORMAT BINARY)") as into,
+        ):
+            for block in out:
+                into.write(block)
+        copied: int = sink.execute("SELECT count(*) FROM copied").fetchall()[0][0]
+        seconds = time.perf_counter() - start
+    return Run(copied / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def _run(postgres: Server, command: list[str], jobs: int) -> Run:
+    program = "from mcp_server.cli import main; main()"
+    environment = {"DATABASE_URL": postgres.app, "ADMIN_DATABASE_URL": postgres.admin}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *command, "--jobs", str(jobs), "--json"],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    answer = json.loads(process.stdout.read())
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, answer
+    return Run(answer["events"] / answer["seconds"], usage.ru_maxrss / 1024)
+
+
+def _median(runs: list[Run], copies: list[Run]) -> dict[str, Any]:
+    per_s = statistics.median(run.events_per_s for run in runs)
+    shares = [run.events_per_s / copy.events_per_s for run, copy in zip(runs, copies, strict=True)]
+    return {
+        "events_per_s": round(per_s),
+        "share_of_copy": round(statistics.median(shares), 2),
+        "peak_mb": round(max(run.peak_mb for run in runs)),
+    }
+
+
+def _percentiles(waits: list[float]) -> dict[str, Any]:
+    named = {f"p{percent}": round(percentile(waits, percent), 1) for percent in (50, 95, 99)}
+    return {"count": len(waits), **named, "max": round(max(waits) * 1e3, 1)}
+
+
+def _lines(figures: dict[str, Any]) -> str:
+    lines = [
+        (
+            f"{figures['events']:,} events of {figures['users']:,} users,"
+            f" seeded in {figures['seeding_s']} s"
+        ),
+        f"{'':20}{'events/s':>12}{'of copy':>9}{'peak MB':>9}",
+    ]
+    for name, run in figures["runs"].items():
+        share = f"{run['share_of_copy']:.0%}"
+        lines.append(f"{name:20}{run['events_per_s']:>12,}{share:>9}{run['peak_mb']:>9}")
+    for key in ("writes_at_rest_ms", "writes_while_rebuilding_from_nothing_ms"):
+        text = ", ".join(f"{name} {value:,}" for name, value in figures[key].items())
+        lines.append(f"{key.replace('_', ' ')}: {text}")
+    return "\n".join(lines)

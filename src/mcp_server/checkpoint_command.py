@@ -1,0 +1,209 @@
+"""``tasktrail checkpoint``: sign where every ledger ends, and keep that in several places.
+
+The key is a file that the server has no access to. Beside it the signer keeps the last note it
+signed (``<key>.last``): the database cannot make it forget what it has vouched for.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import psycopg
+import typer
+from psycopg import AsyncConnection
+
+from events.ledger import Json
+from events.store import Connection
+from mcp_server import checkpoint_log as log
+from mcp_server import settings, target
+from mcp_server.checkpoint import NO_PREVIOUS, BadCheckpoint, Statement, checked, hash_of
+from mcp_server.checkpoint_places import PlaceFailed, put
+from mcp_server.failure import Failure
+from mcp_server.note import BadKey, PrivateKey
+
+
+class NotSigned(Failure):
+    """The ledgers are not a continuation of what was signed before, so nothing is signed."""
+
+
+class KeyTrouble(Failure):
+    """The key cannot be used."""
+
+    exit_code = 2
+
+
+class NotKept(Failure):
+    """The checkpoint is signed and in the database, but not everywhere it should be."""
+
+
+def checkpoint(
+    key: Annotated[
+        Path | None, typer.Option("--key", help="The file with the private key.")
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", help="A folder, git:FOLDER or command:COMMAND; may be repeated."),
+    ] = None,
+    new_key: Annotated[
+        Path | None, typer.Option("--new-key", help="Make a key in this new file, and end.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="The new key's name, such as example.org/tasktrail.")
+    ] = "tasktrail",
+    json: Annotated[bool, typer.Option("--json", help="Say what was signed as JSON.")] = False,
+) -> None:
+    """Sign one statement over the heads of all ledgers, and keep it outside the database too."""
+    if new_key is not None:
+        _tell({"key": make_key(new_key, name), "file": str(new_key)}, json)
+        return
+    if key is None:
+        raise typer.BadParameter("Name the file with the key, or make one with --new-key FILE.")
+    private = read_key(key)
+    memory = key.with_name(f"{key.name}.last")
+    with target.opened(settings.read()) as database:
+        note = asyncio.run(_sign(database.admin, private, _remembered(memory, private)))
+    _remember(memory, note)
+    statement = checked(note, private.public)
+    missed = _publish(to or [], statement.number, note)
+    _tell(
+        {
+            "number": statement.number,
+            "ledgers": statement.size,
+            "root": statement.root.hex(),
+            "key": str(private.public),
+            "kept": [place for place in to or [] if place not in missed],
+        },
+        json,
+    )
+    if missed:
+        raise NotKept(
+            "The checkpoint is in the database, but not in:\n" + "\n".join(missed.values())
+        )
+
+
+def make_key(file: Path, name: str) -> str:
+    """Write a new private key to a new file that only its owner can read; return the public key.
+
+    Raises: KeyTrouble.
+    """
+    try:
+        private = PrivateKey.new(name)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except (BadKey, OSError) as fault:
+        raise KeyTrouble(str(fault)) from None
+    with os.fdopen(descriptor, "w") as new:
+        new.write(private.write())
+    return str(private.public)
+
+
+def read_key(file: Path) -> PrivateKey:
+    """Return the key in a file that nobody else can read. Raises: KeyTrouble."""
+    try:
+        if file.stat().st_mode & 0o077:
+            raise KeyTrouble(f"Others can read {file}. Run: chmod 600 {file}")
+        return PrivateKey.read(file.read_text())
+    except (BadKey, OSError, UnicodeDecodeError) as fault:
+        raise KeyTrouble(f"{file}: {fault}") from None
+
+
+def _remembered(memory: Path, key: PrivateKey) -> tuple[Statement, str] | None:
+    """Return what this signer signed last, None if it never did. Raises: NotSigned."""
+    if not memory.exists():
+        return None
+    note = memory.read_text()
+    try:
+        return checked(note, key.public), note
+    except BadCheckpoint as fault:
+        raise NotSigned(f"{memory} is not what this key signed last: {fault}.") from None
+
+
+def _remember(memory: Path, note: str) -> None:
+    part = memory.with_name(f"{memory.name}.part")
+    part.write_text(note)
+    part.replace(memory)
+
+
+async def _sign(conninfo: str, key: PrivateKey, remembered: tuple[Statement, str] | None) -> str:
+    """Check, sign and keep one checkpoint; return the note. Raises: NotSigned."""
+    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        try:
+            async with connection.transaction():
+                await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                return await _sign_in(connection, key, remembered)
+        except psycopg.errors.UniqueViolation:
+            raise NotSigned(
+                "Another checkpoint was signed at the same time. Run it again."
+            ) from None
+
+
+async def _sign_in(
+    connection: Connection, key: PrivateKey, remembered: tuple[Statement, str] | None
+) -> str:
+    last = await log.last(connection)
+    number, previous = 1, NO_PREVIOUS
+    if last is not None:
+        await _check_last(connection, last, key)
+        number, previous = last.number + 1, hash_of(last.note)
+    if remembered is not None:
+        await _check_remembered(connection, *remembered)
+    ledgers, breaks = await log.heads(connection)
+    if breaks:
+        first = "\n".join(breaks[:20])
+        raise NotSigned(
+            f"The ledgers do not go on from checkpoint {number - 1}; nothing is signed.\n{first}"
+        )
+    at = datetime.now(UTC)
+    statement = Statement(key.name, len(ledgers), log.root_of(ledgers), number, at, previous)
+    note = key.sign(statement.write())
+    await log.add(connection, number, note, key.public, ledgers)
+    return note
+
+
+async def _check_last(connection: Connection, last: log.Kept, key: PrivateKey) -> None:
+    try:
+        statement = checked(last.note, key.public)
+    except BadCheckpoint as fault:
+        raise NotSigned(f"Checkpoint {last.number} in the database: {fault}.") from None
+    if statement.number != last.number or not await log.still_states(connection, statement):
+        raise NotSigned(
+            f"Checkpoint {last.number}: the heads in the database are not those that were signed."
+        )
+
+
+async def _check_remembered(connection: Connection, statement: Statement, note: str) -> None:
+    kept = await log.by_number(connection, statement.number)
+    if kept is None or kept.note != note:
+        raise NotSigned(
+            f"The database does not have checkpoint {statement.number} as this key signed it: it"
+            " was put back to an earlier state, or its checkpoints were replaced."
+        )
+    if not await log.still_states(connection, statement):
+        raise NotSigned(
+            f"Checkpoint {statement.number}: the heads in the database are not those that were"
+            " signed."
+        )
+
+
+def _publish(places: Sequence[str], number: int, note: str) -> dict[str, str]:
+    """Keep the note everywhere; return the places where that failed, with why."""
+    missed = {}
+    for place in places:
+        try:
+            put(place, number, note)
+        except PlaceFailed as failure:
+            missed[place] = str(failure)
+    return missed
+
+
+def _tell(summary: Json, as_json: bool) -> None:
+    if as_json:
+        print(orjson.dumps(summary).decode())  # noqa: T201 - this is the command line
+        return
+    for field, value in summary.items():
+        shown = ", ".join(value) if isinstance(value, list) else value
+        if shown != "":
+            print(f"{field:8} {shown}")  # noqa: T201 - as above

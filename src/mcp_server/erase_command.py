@@ -1,0 +1,245 @@
+"""``tasktrail erase`` and ``tasktrail hold``: the right to erasure, and what stands against it.
+
+docs/erasure.md says what is covered and what is not: backups, exports, and the files of the
+database until their pages are written over.
+"""
+
+import asyncio
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import psycopg
+import typer
+from psycopg import AsyncConnection
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from events.erasure import Erased, Erasure, erase, erasures
+from events.ledger import Json
+from events.stamp import iso
+from events.store import Connection
+from mcp_server import settings, target
+from mcp_server.failure import Failure
+from mcp_server.handle import Context, actor
+from mcp_server.snapshot import NoLedger
+
+_HOLDS_WORDS = ("events", "tasks", "conversations", "messages", "idempotency")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Held(Failure):
+    """A hold prevents the erasure."""
+
+
+class Busy(Failure):
+    """Others kept writing to the ledger."""
+
+    exit_code = 3
+
+
+class NotConfirmed(Failure):
+    """Nobody said that it shall be done."""
+
+    exit_code = 2
+
+
+class BadList(Failure):
+    """A file is not a list of erasures."""
+
+    exit_code = 2
+
+
+def erase_command(
+    user: Annotated[str | None, typer.Argument(help="Whose words.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: Annotated[
+        str | None, typer.Option(help="Why, such as the number of the request. Kept for ever.")
+    ] = None,
+    rewrite: Annotated[
+        bool,
+        typer.Option(
+            "--rewrite", help="Then rewrite the tables (VACUUM FULL); everybody waits meanwhile."
+        ),
+    ] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List every erasure, to be kept with the backups.")
+    ] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            help="After restoring a backup: erase again what this list says (--list --json)."
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Erase everything a user wrote. The chain still verifies, and the user may go on."""
+    if (user is not None) + list_ + (replay is not None) != 1:
+        raise typer.BadParameter("Give a user, or --list, or --replay FILE.")
+    with target.opened(settings.read()) as database:
+        if list_:
+            _show_list(asyncio.run(_list(database.admin)), json)
+        elif user is not None:
+            _confirm(user, yes)
+            _show(asyncio.run(_erase(database.admin, [user], reason, rewrite)), json)
+        elif replay is not None:
+            wanted = _read_list(replay)
+            due = asyncio.run(_due(database.admin, wanted))
+            _show(asyncio.run(_erase(database.admin, due, reason, rewrite)), json)
+
+
+def _confirm(user: str, yes: bool) -> None:
+    """Let a person type the user's name. Raises: NotConfirmed."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise NotConfirmed("Erasing cannot be undone. Add --yes to do it.")
+    print("Everything this user wrote will be gone for good.", file=sys.stderr)  # noqa: T201
+    if typer.prompt("Type the user's name to erase it", err=True) != user:
+        raise NotConfirmed("That is not the name: nothing was erased.")
+
+
+async def _erase(
+    conninfo: str, users: list[str], reason: str | None, rewrite: bool
+) -> dict[str, Erasure]:
+    """Erase each; return what it came to. Raises: NoLedger, Held, Busy."""
+    done: dict[str, Erasure] = {}
+    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        for user in users:
+            who = actor("erase", Context(user, "cli"))
+            done[user] = await erase(connection, user, who, reason)
+        if rewrite:
+            await _rewrite(connection)
+    for user, outcome in done.items():
+        match outcome.status:
+            case "nothing":
+                raise NoLedger(f"Nothing was ever written for user {user!r}.")
+            case "held":
+                raise Held(
+                    f"A hold is on user {user!r}. `tasktrail hold {user} --release` ends it."
+                )
+            case "moved":
+                raise Busy(f"Others kept writing for user {user!r}: nothing was erased. Try again.")
+    return done
+
+
+async def _rewrite(connection: Connection) -> None:
+    """Write the tables anew, without what nobody can see any more."""
+    for table in _HOLDS_WORDS:
+        await connection.execute(f"VACUUM FULL tasktrail.{table}")
+
+
+async def _list(conninfo: str) -> list[Erased]:
+    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        return [each async for each in erasures(connection)]
+
+
+class _Listed(BaseModel):
+    user: str
+    position: int
+    through: int
+    at: AwareDatetime
+
+
+_LIST = TypeAdapter(list[_Listed])
+
+
+def _read_list(file: Path) -> list[Erased]:
+    """Return what ``--list --json`` wrote. Raises: BadList."""
+    try:
+        rows = _LIST.validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        raise BadList(f"{file} is not what `tasktrail erase --list --json` wrote.") from None
+    return [Erased(row.user, row.position, row.through, row.at) for row in rows]
+
+
+async def _due(conninfo: str, wanted: list[Erased]) -> list[str]:
+    """Return the users whose ledgers lack an erasure at least as late as one that is wanted."""
+    latest: dict[str, datetime] = {}
+    for each in await _list(conninfo):
+        latest[each.user_id] = max(each.at, latest.get(each.user_id, each.at))
+    due = {
+        each.user_id
+        for each in wanted
+        if each.user_id not in latest or latest[each.user_id] < each.at
+    }
+    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        query = "SELECT user_id FROM tasktrail.ledgers WHERE user_id = ANY(%s) AND position > 0"
+        known = await (await connection.execute(query, (sorted(due),))).fetchall()
+    return sorted(user for (user,) in known)
+
+
+def _show(done: dict[str, Erasure], as_json: bool) -> None:
+    if as_json:
+        rows = [{"user": user, **outcome._asdict()} for user, outcome in done.items()]
+        print(orjson.dumps(rows).decode())  # noqa: T201 - this is the command line
+        return
+    for user, outcome in done.items():
+        if outcome.status == "erased":
+            text = f"{user}: erased the words of {outcome.events} events, at {outcome.position}"
+        else:
+            text = f"{user}: there was nothing to erase"
+        print(text)  # noqa: T201 - as above
+    if done:
+        note = "Backups, exports and old pages may still hold them: see docs/erasure.md."
+        print(note, file=sys.stderr)  # noqa: T201 - as above
+
+
+def _show_list(found: list[Erased], as_json: bool) -> None:
+    rows: list[Json] = [
+        {
+            "user": each.user_id,
+            "position": each.position,
+            "through": each.through,
+            "at": iso(each.at),
+        }
+        for each in found
+    ]
+    _print_rows("Erasures", ("user", "position", "through", "at"), rows, as_json)
+
+
+def _print_rows(title: str, columns: tuple[str, ...], rows: list[Json], as_json: bool) -> None:
+    if as_json:
+        print(orjson.dumps(rows).decode())  # noqa: T201 - this is the command line
+        return
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    Console().print(table, markup=False)
+
+
+def hold(
+    user: Annotated[str | None, typer.Argument(help="Whose words must stay.")] = None,
+    reason: Annotated[str, typer.Option(help="Why they must stay.")] = "",
+    release: Annotated[bool, typer.Option("--release", help="They may be erased again.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the holds.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Prevent that a user's words are erased, until they are released."""
+    if (user is not None) == list_:
+        raise typer.BadParameter("Give a user, or --list.")
+    with target.opened(settings.read()) as database, psycopg.connect(database.admin) as connection:
+        if user is not None:
+            _hold(connection, user, reason, release)
+        rows = connection.execute(
+            "SELECT user_id, reason, held_at FROM tasktrail.holds ORDER BY user_id"
+        ).fetchall()
+    shown: list[Json] = [{"user": row[0], "reason": row[1], "since": iso(row[2])} for row in rows]
+    if user is not None:
+        shown = [row for row in shown if row["user"] == user]
+    _print_rows("Holds", ("user", "reason", "since"), shown, json)
+
+
+def _hold(connection: psycopg.Connection[Any], user: str, reason: str, release: bool) -> None:
+    if release:
+        connection.execute("DELETE FROM tasktrail.holds WHERE user_id = %s", (user,))
+    else:
+        connection.execute(
+            "INSERT INTO tasktrail.holds (user_id, reason) VALUES (%s, %s)"
+            " ON CONFLICT (user_id) DO NOTHING",
+            (user, reason),
+        )

@@ -1,0 +1,340 @@
+"""``tasktrail checkpoint``: what was signed once cannot be taken back unseen.
+
+The tamperer in these tests is a superuser: there is nothing in the database that
+they cannot change.
+"""
+
+import asyncio
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from events.ledger import Finding, Head
+from mcp_server import cli
+from mcp_server.bundle import verify_bundle
+from mcp_server.checkpoint import checked
+from mcp_server.checkpoint_command import KeyTrouble, NotKept, NotSigned, make_key
+from mcp_server.checkpoint_log import verify_checkpoints
+from mcp_server.note import PrivateKey, PublicKey
+from mcp_server.receipt import BadReceipt, check_receipt, read_receipt, write_receipt
+from tests.conftest import Database
+from tests.integration.history import User, connect
+
+pytestmark = pytest.mark.usefixtures("users")
+
+# What a superuser can do: leave the triggers out, rewrite, and make the chain fit again.
+CUT_TAIL = """
+DELETE FROM tasktrail.events WHERE user_id = 'ada' AND position > 2;
+UPDATE tasktrail.ledgers SET position = 2, hash = (
+    SELECT hash FROM tasktrail.events WHERE user_id = 'ada' AND position = 2) WHERE user_id = 'ada';
+"""
+REMOVE_ADA = """
+DELETE FROM tasktrail.events WHERE user_id = 'ada';
+DELETE FROM tasktrail.ledgers WHERE user_id = 'ada';
+"""
+BREAK_NEW_LINK = """
+UPDATE tasktrail.events SET hash = sha256('x') WHERE user_id = 'ada' AND position = 4;
+"""
+MOVE_HEAD = "UPDATE tasktrail.ledgers SET hash = sha256('x') WHERE user_id = 'ada'"
+FORGET = "DELETE FROM tasktrail.checkpoint_heads; DELETE FROM tasktrail.checkpoints"
+REPLACE_HEADS = "UPDATE tasktrail.checkpoint_heads SET hash = sha256('x') WHERE user_id = 'ada'"
+
+
+@pytest.fixture
+async def users(database: Database) -> AsyncIterator[dict[str, User]]:
+    """Three users with three events each."""
+    async with await connect(database.app) as connection:
+        users = {name: User(connection, name) for name in ("ada", "bob", "eve")}
+        for user in users.values():
+            for number in range(3):
+                await user.add_task(f"Task {number}")
+        yield users
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    file = tmp_path / "signing.key"
+    make_key(file, "example.org/test")
+    return file
+
+
+def public(key: Path) -> PublicKey:
+    return PrivateKey.read(key.read_text()).public
+
+
+def signed(database: Database, key: Path, *arguments: str) -> Any:
+    """Run the command as the operator does; return what it says, or raise what it raised."""
+    result = CliRunner().invoke(
+        cli._app(["checkpoint"]),
+        ["checkpoint", "--key", str(key), "--json", *arguments],
+        env={"DATABASE_URL": database.app, "ADMIN_DATABASE_URL": database.operator},
+    )
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return orjson.loads(result.stdout)
+
+
+async def sign(database: Database, key: Path, *arguments: str) -> Any:
+    return await asyncio.to_thread(signed, database, key, *arguments)
+
+
+def tamper(database: Database, sql: str) -> None:
+    with psycopg.connect(database.admin) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(sql)
+
+
+async def findings(database: Database, **more: Any) -> list[tuple[str | None, Finding]]:
+    async with await connect(database.operator) as connection:
+        return [each async for each in verify_checkpoints(connection, **more)]
+
+
+async def test_checkpoints_follow_one_another(
+    database: Database, users: dict[str, User], key: Path
+) -> None:
+    first = await sign(database, key)
+    assert (first["number"], first["ledgers"]) == (1, 3)
+    await users["ada"].add_task("More")
+    second = await sign(database, key)
+    assert second["number"] == 2
+    assert second["root"] != first["root"]
+    assert await findings(database) == []
+    assert await findings(database, trusted=public(key)) == []
+    assert await findings(database, user_id="ada") == []
+
+
+async def test_a_checkpoint_keeps_only_the_heads_that_moved(
+    database: Database, users: dict[str, User], key: Path
+) -> None:
+    await sign(database, key)
+    await users["ada"].add_task("More")
+    await sign(database, key)
+    with psycopg.connect(database.admin) as connection:
+        rows = connection.execute(
+            "SELECT number, user_id, position FROM tasktrail.checkpoint_heads ORDER BY 1, 2"
+        ).fetchall()
+    assert rows == [(1, "ada", 3), (1, "bob", 3), (1, "eve", 3), (2, "ada", 4)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        pytest.param(CUT_TAIL, id="a tail cut off, cleanly"),
+        pytest.param(REMOVE_ADA, id="a ledger removed, cleanly"),
+        pytest.param(BREAK_NEW_LINK, id="a link broken since"),
+        pytest.param(MOVE_HEAD, id="a head moved"),
+        pytest.param(REPLACE_HEADS, id="the signed heads replaced"),
+        pytest.param(FORGET, id="the checkpoints removed"),
+    ],
+)
+async def test_the_signer_refuses_what_does_not_go_on(
+    database: Database, users: dict[str, User], key: Path, sql: str
+) -> None:
+    await sign(database, key)
+    await users["ada"].add_task("More")
+    tamper(database, sql)
+    with pytest.raises(NotSigned):
+        await sign(database, key)
+    with psycopg.connect(database.admin) as connection:
+        row = connection.execute("SELECT count(*) FROM tasktrail.checkpoints").fetchone()
+    assert row is not None
+    assert row[0] <= 1
+
+
+async def test_a_wholly_new_chain_is_refused(
+    database: Database, users: dict[str, User], key: Path
+) -> None:
+    await sign(database, key)
+    tamper(database, REMOVE_ADA + "DELETE FROM tasktrail.tasks WHERE user_id = 'ada'")
+    for number in range(5):
+        await users["ada"].add_task(f"Another story {number}")
+    with pytest.raises(NotSigned, match="ada: position 3 has another hash"):
+        await sign(database, key)
+
+
+async def test_a_database_put_back_to_an_earlier_state_is_refused(
+    database: Database, users: dict[str, User], key: Path
+) -> None:
+    await sign(database, key)
+    await users["ada"].add_task("More")
+    await sign(database, key)
+    tamper(database, CUT_TAIL.replace("2", "3") + FORGET_SECOND)
+    with pytest.raises(NotSigned, match="does not have checkpoint 2 as this key signed it"):
+        await sign(database, key)
+
+
+FORGET_SECOND = """
+DELETE FROM tasktrail.checkpoint_heads WHERE number > 1;
+DELETE FROM tasktrail.checkpoints WHERE number > 1;
+"""
+
+
+async def test_another_key_does_not_go_on(database: Database, key: Path, tmp_path: Path) -> None:
+    await sign(database, key)
+    make_key(tmp_path / "other.key", "example.org/test")
+    with pytest.raises(NotSigned, match="Checkpoint 1 in the database"):
+        await sign(database, tmp_path / "other.key")
+
+
+@pytest.mark.parametrize(
+    ("sql", "user"),
+    [
+        pytest.param(CUT_TAIL, "ada", id="a tail cut off"),
+        pytest.param(REMOVE_ADA, "ada", id="a ledger removed"),
+        pytest.param(REPLACE_HEADS, None, id="the signed heads replaced"),
+        pytest.param(
+            "UPDATE tasktrail.checkpoints SET note = replace(note, 'number 1', 'number 2')",
+            None,
+            id="a note changed",
+        ),
+    ],
+)
+async def test_verify_finds_what_contradicts_a_checkpoint(
+    database: Database, key: Path, sql: str, user: str | None
+) -> None:
+    await sign(database, key)
+    tamper(database, sql)
+    assert user in [each for each, _ in await findings(database)]
+
+
+async def test_a_note_kept_outside_finds_checkpoints_replaced_wholesale(
+    database: Database, key: Path, tmp_path: Path
+) -> None:
+    await sign(database, key, "--to", str(tmp_path))
+    note = (tmp_path / "checkpoint-00000001.txt").read_text()
+    assert checked(note, public(key)).size == 3
+    assert await findings(database, notes=[note], trusted=public(key)) == []
+    tamper(database, CUT_TAIL + FORGET)
+    make_key(tmp_path / "forger.key", "example.org/test")
+    await sign(database, tmp_path / "forger.key")
+    assert await findings(database) == []
+    assert len(await findings(database, notes=[note])) == 1
+    assert len(await findings(database, trusted=public(key))) == 1
+
+
+def test_every_place_gets_the_note(database: Database, key: Path, tmp_path: Path) -> None:
+    repository, copy = tmp_path / "repository", tmp_path / "copy.txt"
+    git = ["git", "-C", str(repository)]
+    subprocess.run(["git", "init", "--quiet", str(repository)], check=True)  # noqa: S607
+    for setting in (("user.name", "signer"), ("user.email", "signer@example.org")):
+        subprocess.run([*git, "config", *setting], check=True)
+    script = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
+    command = shlex.join([sys.executable, "-c", script, str(copy)])
+    signed(database, key, "--to", f"git:{repository}", "--to", f"command:{command}")
+    log = subprocess.run([*git, "log", "--format=%s"], check=True, capture_output=True, text=True)
+    assert log.stdout == "Checkpoint 1\n"
+    assert copy.read_text() == (repository / "checkpoint-00000001.txt").read_text()
+
+
+def test_a_place_that_fails_is_said_and_the_others_are_served(
+    database: Database, key: Path, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(NotKept, match="missing"):
+        signed(database, key, "--to", str(missing), "--to", str(tmp_path))
+    assert (tmp_path / "checkpoint-00000001.txt").exists()
+
+
+def test_a_key_that_others_can_read_is_refused(database: Database, key: Path) -> None:
+    assert key.stat().st_mode & 0o777 == 0o600
+    key.chmod(0o640)
+    with pytest.raises(KeyTrouble, match="chmod"):
+        signed(database, key)
+
+
+async def test_the_server_can_neither_add_nor_change_a_checkpoint(
+    database: Database, key: Path
+) -> None:
+    await sign(database, key)
+    for login in (database.app, database.auditor):
+        for sql in (
+            "INSERT INTO tasktrail.checkpoints VALUES (2, '', '')",
+            "INSERT INTO tasktrail.checkpoint_heads VALUES ('ada', 2, 1, '')",
+            "DELETE FROM tasktrail.checkpoints",
+            "UPDATE tasktrail.checkpoint_heads SET number = 9",
+        ):
+            with (
+                psycopg.connect(login) as connection,
+                pytest.raises(psycopg.errors.InsufficientPrivilege),
+            ):
+                connection.execute(sql)
+    with (
+        psycopg.connect(database.admin) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege, match="checkpoints is append-only"),
+    ):
+        connection.execute("DELETE FROM tasktrail.checkpoints")
+
+
+async def export(database: Database, file: Path, login: str = "app") -> Path:
+    result = await asyncio.to_thread(
+        CliRunner().invoke,
+        cli._app(["export"]),
+        ["export", "ada", "-o", str(file)],
+        env={"DATABASE_URL": getattr(database, login)},
+    )
+    assert result.exit_code == 0, result.output
+    return file
+
+
+@pytest.mark.parametrize("login", ["app", "auditor"])
+async def test_a_bundle_carries_the_checkpoint_and_its_proof(
+    database: Database, users: dict[str, User], key: Path, tmp_path: Path, login: str
+) -> None:
+    await sign(database, key)
+    await users["ada"].add_task("Since then")
+    bundle = await export(database, tmp_path / "ada.zip", login)
+    assert list(verify_bundle(bundle)) == []
+    assert list(verify_bundle(bundle, public(key))) == []
+    make_key(tmp_path / "other.key", "example.org/test")
+    other = public(tmp_path / "other.key")
+    assert [finding.field for finding in verify_bundle(bundle, other)] == ["checkpoint.txt"]
+
+
+async def test_a_bundle_of_a_ledger_whose_end_was_cut_off_contradicts_its_checkpoint(
+    database: Database, key: Path, tmp_path: Path
+) -> None:
+    await sign(database, key)
+    tamper(database, CUT_TAIL)
+    bundle = await export(database, tmp_path / "ada.zip")
+    found = list(verify_bundle(bundle, public(key)))
+    assert [(finding.position, finding.field) for finding in found] == [(3, "checkpoint")]
+
+
+async def test_a_bundle_without_a_checkpoint_is_clean_unless_a_key_is_trusted(
+    database: Database, key: Path, tmp_path: Path
+) -> None:
+    bundle = await export(database, tmp_path / "ada.zip")
+    assert list(verify_bundle(bundle)) == []
+    assert len(list(verify_bundle(bundle, public(key)))) == 1
+
+
+async def test_a_receipt_is_found_in_the_ledger_and_in_a_bundle(
+    database: Database, tmp_path: Path
+) -> None:
+    with psycopg.connect(database.admin) as connection:
+        row = connection.execute(
+            "SELECT position, hash FROM tasktrail.events WHERE user_id = 'ada' AND position = 3"
+        ).fetchone()
+    assert row is not None
+    receipt = read_receipt(write_receipt(Head(*row)))
+    bundle = await export(database, tmp_path / "ada.zip")
+    async with await connect(database.app) as connection:
+        assert await check_receipt(connection, "ada", receipt) is None
+        assert await check_receipt(connection, "bob", receipt)
+        assert await check_receipt(connection, "ada", receipt._replace(position=9))
+    assert list(verify_bundle(bundle, receipts=[receipt])) == []
+    assert len(list(verify_bundle(bundle, receipts=[receipt._replace(position=2)]))) == 1
+
+
+@pytest.mark.parametrize("text", ["", "17", "17:", "0:" + "a" * 64, "17:" + "g" * 64, ":" * 65])
+def test_what_is_no_receipt_is_refused(text: str) -> None:
+    with pytest.raises(BadReceipt):
+        read_receipt(text)

@@ -48,6 +48,9 @@ class CheckOutput:
             summary = {**self._totals, "seconds": round(seconds, 3)}
             sys.stdout.write("],\n" + orjson.dumps(summary).decode().removeprefix("{") + "\n")
             return
-        counts = ", ".join(f"{number:,} {name}" for name, number in self._totals.items())
-        rate = self._totals.get("events", 0) / max(seconds, 1e-6)
-        sys.stdout.write(f"{counts} in {seconds:.1f} s ({rate:,.0f} events/s)\n")
+        totals = self._totals or {"findings": self.findings}
+        counts = ", ".join(f"{number:,} {name}" for name, number in totals.items())
+        rate = ""
+        if "events" in self._totals:
+            rate = f" ({self._totals['events'] / max(seconds, 1e-6):,.0f} events/s)"
+        sys.stdout.write(f"{counts} in {seconds:.1f} s{rate}\n")

@@ -54,7 +54,7 @@ _LEGACY_RESOURCE_NOT_FOUND = -32002
 _RESOURCE = re.compile(r"(task|conversation)://([0-9]{1,16})", re.ASCII)
 
 RECEIPT = "tasktrail/receipt"
-"""The key in a result's ``_meta`` of a write: ``position:hash`` (``tasktrail verify --receipt``)."""
+"""The key in the `_meta` of a write's result: `position:hash` (`tasktrail verify --receipt`)."""
 
 INSTRUCTIONS = (
     "Tasktrail keeps the user's tasks and conversations, and remembers every change for ever."

@@ -16,7 +16,7 @@ from events.ledger import Json
 from events.store import Outcome, commit_all
 from mcp_server.pool import Connection, Pool
 
-WRITERS = 2
+WRITERS = 4
 GROUP = 32
 """Commands in one transaction at most: their users' locks are held for its length, some 5 ms."""
 

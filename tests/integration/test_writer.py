@@ -131,9 +131,10 @@ async def test_nobody_waits_for_a_lock_on_somebody_elses_ledger(
             "SELECT FROM tasktrail.ledgers WHERE user_id = ANY(%s) FOR UPDATE", (locked,)
         )
         stuck = [asyncio.create_task(pool.commit(new_task(user))) for user in locked]
-        for _ in range(3):
-            outcomes = await together(pool, *(new_task(f"free-{n}") for n in range(20)))
-            assert all(succeeded(outcome) for outcome in outcomes)
+        async with asyncio.timeout(10):  # a statement that waits ends after 15 seconds
+            for _ in range(3):
+                outcomes = await together(pool, *(new_task(f"free-{n}") for n in range(20)))
+                assert all(succeeded(outcome) for outcome in outcomes)
         assert not any(task.done() for task in stuck)
         await other.rollback()
         assert all(succeeded(outcome) for outcome in await asyncio.gather(*stuck))

@@ -42,7 +42,8 @@ CONTAINER_IMAGE = "postgres:18"
 # A deadline would only measure how busy the machine is.
 hypothesis.settings.register_profile("quick", max_examples=25, deadline=None, print_blob=True)
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
-hypothesis.settings.load_profile("thorough" if os.environ.get("TASKTRAIL_THOROUGH") else "quick")
+THOROUGH = bool(os.environ.get("TASKTRAIL_THOROUGH"))
+hypothesis.settings.load_profile("thorough" if THOROUGH else "quick")
 
 
 def docker_answers() -> bool:
@@ -186,6 +187,13 @@ def template(server: Server) -> Iterator[str]:
 @pytest.fixture
 def database(server: Server, template: str) -> Iterator[Database]:
     """A fresh copy of the template, dropped after the test even if someone is still connected."""
+    with copy_of(server, template) as database:
+        yield database
+
+
+@contextmanager
+def copy_of(server: Server, template: str) -> Iterator[Database]:
+    """Yield a fresh copy of the template, and drop it afterwards."""
     name = f"tasktrail_test_{uuid.uuid4().hex[:12]}"
     server.run(
         sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
@@ -193,8 +201,10 @@ def database(server: Server, template: str) -> Iterator[Database]:
         )
     )
     app, operator, auditor = (server.conninfo(name, login) for login in LOGINS)
-    yield Database(name, server.conninfo(name), app, operator, auditor)
-    drop(server, name)
+    try:
+        yield Database(name, server.conninfo(name), app, operator, auditor)
+    finally:
+        drop(server, name)
 
 
 def drop(server: Server, name: str) -> None:

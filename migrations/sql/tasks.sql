@@ -8,10 +8,10 @@ CREATE FUNCTION tasktrail.title_key(p_title text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN lower(CASE WHEN strpos(p_title, '  ') = 0 THEN p_title ELSE regexp_replace(p_title, ' +', ' ', 'g') END);
 
--- A word that stands for the owner in the full-text index: letters and digits only.
+-- What stands for the owner in the full-text index: no word begins like it (see words.sql).
 CREATE FUNCTION tasktrail.owner_lexeme(p_user text) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
-RETURN 'u' || left(encode(sha256(convert_to(p_user, 'UTF8')), 'hex'), 24);
+RETURN '@' || left(encode(sha256(convert_to(p_user, 'UTF8')), 'hex'), 24);
 
 -- Whoever writes a task calls these in its trigger: the owner in commit_command, the operator itself.
 REVOKE ALL ON FUNCTION tasktrail.title_key(text), tasktrail.owner_lexeme(text) FROM PUBLIC;
@@ -48,9 +48,7 @@ BEGIN
     NEW.urgency := CASE NEW.priority WHEN 'high' THEN 3 WHEN 'medium' THEN 2 WHEN 'low' THEN 1 ELSE 0 END;
     NEW.due_order := coalesce(NEW.due_at, 'infinity');
     NEW.title_key := tasktrail.title_key(NEW.title);
-    NEW.search := setweight(to_tsvector('pg_catalog.simple', NEW.title), 'A')
-        || setweight(to_tsvector('pg_catalog.simple', array_to_string(NEW.tags, ' ')), 'B')
-        || setweight(to_tsvector('pg_catalog.simple', coalesce(NEW.description, '')), 'C')
+    NEW.search := tasktrail.searchable(NEW.title, NEW.tags, NEW.description)
         || array_to_tsvector(ARRAY[tasktrail.owner_lexeme(NEW.user_id)]);
     RETURN NEW;
 END

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from events import catalog
 from events import conversation as conversations
 from events import task as tasks
-from events.catalog import Event, LedgerErased
+from events.catalog import STREAM_TYPES, Event
 from events.conversation import (
     NO_CONVERSATION,
     NO_MESSAGE,
@@ -54,6 +54,10 @@ from events.task import (
 )
 
 MOST_UNDONE = 500
+TASK_FIELDS = (*tasks.FIELDS, "completed", "deleted")
+CONVERSATION_FIELDS = ("title", "deleted")
+MESSAGE_FIELDS = ("role", "content", "metadata", "external_id", "deleted")
+"""What can change in a thing, and is told."""
 
 _Subject = tuple[str, int]
 
@@ -91,6 +95,10 @@ def read_event(record: Record) -> Event | None:
     return catalog.decode(record.type, record.schema_version, record.body["data"])
 
 
+Told = tuple[tuple[str, int], str, dict[str, tuple[Any, Any]]]
+"""The subject of an event, one line on it, and its changes."""
+
+
 class Narrator:
     """Tells events one after another; it must have been told each stream from its beginning."""
 
@@ -103,16 +111,7 @@ class Narrator:
         """Fold one event and return what it changed."""
         event = read_event(record)
         stamp = Stamp(record.position, record.version, record.recorded_at)
-        if event is None or isinstance(event, LedgerErased):
-            subject, what = ("ledger", record.stream_id), "erased event"
-            changes: dict[str, tuple[Any, Any]] = {}
-            if isinstance(event, LedgerErased):
-                what = f"erased all content up to position {event.through}"
-                self.__init__()  # type: ignore[misc] # nothing is left of what was told
-        elif record.stream_type == "task":
-            subject, what, changes = self._tell_task(record.stream_id, event, stamp)
-        else:
-            subject, what, changes = self._tell_conversation(record.stream_id, event, stamp)
+        subject, what, changes = self.apply(record.stream_id, event, stamp)
         actor = record.actor
         return Entry(
             position=record.position,
@@ -133,18 +132,31 @@ class Narrator:
             event=event,
         )
 
-    def _tell_task(self, id_: int, event: Any, stamp: Stamp) -> tuple[Any, str, Any]:
+    def apply(self, stream_id: int, event: Event | None, stamp: Stamp) -> Told:
+        """Fold one event (None: erased) and return its subject, the line on it, its changes."""
+        if event is None:
+            return ("ledger", stream_id), "erased event", {}
+        match STREAM_TYPES[type(event)]:
+            case "task":
+                return self._tell_task(stream_id, event, stamp)
+            case "conversation":
+                return self._tell_conversation(stream_id, event, stamp)
+        self.__init__()  # type: ignore[misc] # nothing is left of what was told
+        through = getattr(event, "through", 0)
+        return ("ledger", stream_id), f"erased all content up to position {through}", {}
+
+    def _tell_task(self, id_: int, event: Any, stamp: Stamp) -> Told:
         before = self.tasks.get(id_, NO_TASK)
         after = self.tasks[id_] = tasks.evolve(before, event, stamp)
-        changes = _differences(before, after, (*tasks.FIELDS, "completed", "deleted"))
+        changes = differences(before, after, TASK_FIELDS)
         return ("task", id_), f"{_task_verb(event, changes)} task {id_} “{after.title}”", changes
 
-    def _tell_conversation(self, id_: int, event: Any, stamp: Stamp) -> tuple[Any, str, Any]:
+    def _tell_conversation(self, id_: int, event: Any, stamp: Stamp) -> Told:
         before = self.conversations.get(id_, NO_CONVERSATION)
         after = self.conversations[id_] = conversations.evolve(before, event, stamp)
         message_id = conversations.message_id(event, stamp)
         if message_id is None:
-            changes = _differences(before, after, ("title", "deleted"))
+            changes = differences(before, after, CONVERSATION_FIELDS)
             title = f" “{after.title}”" if after.title else ""
             return (
                 ("conversation", id_),
@@ -154,7 +166,7 @@ class Narrator:
         old = self.messages.get(message_id, NO_MESSAGE)
         new = conversations.evolve_message(old, event, stamp, id_)
         self.messages[message_id] = new
-        changes = _differences(old, new, ("role", "content", "metadata", "external_id", "deleted"))
+        changes = differences(old, new, MESSAGE_FIELDS)
         if isinstance(event, MessageAdded):
             changes = {"role": (None, event.role), **changes}
         what = f"{_VERBS[type(event)]} message {message_id} of conversation {id_}"
@@ -183,7 +195,8 @@ def _task_verb(event: Any, changes: dict[str, tuple[Any, Any]]) -> str:
     return _VERBS[type(event)]
 
 
-def _differences(before: Any, after: Any, fields: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+def differences(before: Any, after: Any, fields: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """Return {field: (before, after)} of two states of one thing; before is None if it was not."""
     found = {}
     for field in fields:
         old, new = getattr(before, field), getattr(after, field)

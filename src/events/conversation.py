@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal, NamedTuple, assert_never
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from events.errors import Refused
 from events.stamp import Stamp
@@ -20,7 +21,7 @@ Role = Literal["user", "assistant", "system", "tool"]
 
 def _not_blank(content: str) -> str:
     if not content.strip():
-        raise ValueError("must not be blank")
+        raise PydanticCustomError("blank", "must not be blank")
     return content
 
 

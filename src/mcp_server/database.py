@@ -14,8 +14,10 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from events.errors import Refused
-from events.store import Connection
+from events.ledger import Json
+from events.store import Connection, Outcome
 from mcp_server.pool import Pool
+from mcp_server.writer import Writer
 
 T = TypeVar("T")
 
@@ -35,6 +37,7 @@ class Database:
     def __init__(self, conninfo: str, size: int = 10, wait: float = 5.0) -> None:
         """``size``: connections at most; ``wait``: seconds that a call waits for one."""
         self._pool = Pool(conninfo, size, wait, configure=_configure)
+        self._writer = Writer(self._pool)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
@@ -74,6 +77,16 @@ class Database:
         try:
             await asyncio.wait_for(self._pool.check(), timeout=2)
         except (*_AWAY, TimeoutError) as error:
+            raise _unavailable() from error
+
+    async def commit(self, sealed: Json) -> Outcome:
+        """Write one command (``events.store.seal``), perhaps together with those of other users.
+
+        Raises: Refused ``unavailable``.
+        """
+        try:
+            return await self._writer.commit(sealed)
+        except _AWAY as error:
             raise _unavailable() from error
 
     @asynccontextmanager

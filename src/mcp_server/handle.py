@@ -8,6 +8,7 @@ A version conflict means that another process was quicker: read again and decide
 
 import asyncio
 import random
+from contextvars import ContextVar
 from hashlib import sha256
 from typing import Literal, NamedTuple, Protocol
 
@@ -17,11 +18,14 @@ from events import store
 from events.conversation import conversation_not_found, message_not_found
 from events.draft import Draft
 from events.errors import Refused
-from events.ledger import Json
+from events.ledger import Head, Json
 from events.stamp import Settlement, settle
 from mcp_server.database import Database
 from projections import current
 from projections.current import NOTHING_FOUND, Found, Wanted
+
+written: ContextVar[Head | None] = ContextVar("written", default=None)
+"""The ledger's head after the write of the call under way: what its receipt is made of."""
 
 TRIES = 20
 """With 3, of two processes that keep changing one task every fifteenth command was refused."""
@@ -111,22 +115,24 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
         if found.first.request_hash != request_hash:
             raise _idempotency_conflict()
         return _replayed(found.first.result, found.first.settlement)
-    _refuse_unknown_cause(found, context)
+    context = _with_cause(found, context)
     draft = Draft(found.tasks, found.conversations, found.messages)
     answer = command.decide(draft)
     if not draft.entries and not key:
         return answer
-    async with database.connection() as writer:
-        outcome = await store.commit(
-            writer,
+    outcome = await database.commit(
+        store.seal(
             context.user_id,
             draft,
             actor(command.tool, context),
             command.reason,
             store.Key(key, request_hash, answer) if key else None,
         )
+    )
     match outcome.status:
         case "committed":
+            if draft.entries:
+                written.set(Head(outcome.base + len(draft.entries), outcome.hash))
             settled: Json = settle(answer, outcome.settlement)
             return settled
         case "replayed":
@@ -168,9 +174,25 @@ def _idempotency_conflict() -> Refused:
     )
 
 
-def _refuse_unknown_cause(found: Found, context: Context) -> None:
+async def refuse_unknown_cause(database: Database, context: Context) -> None:
+    """Raises: Refused, if what is said to have caused a call is not there. For calls that only
+    read; ``handle`` sees to it by itself."""
+    wanted = Wanted(cause_conversation=context.conversation_id, cause_message=context.message_id)
+    if not wanted.nothing():
+        found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
+        _with_cause(found, context)
+
+
+def _with_cause(found: Found, context: Context) -> Context:
+    """Return ``context`` with the conversation of the message that caused the call.
+
+    Raises:
+        Refused: ``conversation_not_found`` or ``message_not_found``: there is none, or the message
+            is in another conversation.
+    """
     match found.missing_cause:
         case "conversation":
             raise conversation_not_found(context.conversation_id or 0)
         case "message":
             raise message_not_found(context.message_id or 0)
+    return context._replace(conversation_id=context.conversation_id or found.cause_conversation)

@@ -4,6 +4,7 @@ The SDK drops unknown arguments silently and echoes values in its errors; so the
 list and call are overridden here, and everything about a tool is in ``mcp_server.tools``.
 """
 
+import json
 import re
 import time
 from collections.abc import Iterable
@@ -11,7 +12,6 @@ from importlib.metadata import version
 from typing import Any, Protocol
 from uuid import uuid4
 
-import orjson
 import structlog
 from mcp import MCPError
 from mcp.server import MCPServer
@@ -22,7 +22,8 @@ from mcp.server.mcpserver.context import Context as McpContext
 from mcp_types import (
     INVALID_PARAMS,
     CallToolResult,
-    ListToolsResult,
+    GetPromptResult,
+    InputRequiredResult,
     ResourceTemplate,
     TextContent,
 )
@@ -35,8 +36,9 @@ from events.errors import Refused
 from events.ledger import Json
 from mcp_server import caller, metrics
 from mcp_server.database import Database
-from mcp_server.handle import Context, handle
+from mcp_server.handle import Context, handle, refuse_unknown_cause, written
 from mcp_server.limiter import Limiter
+from mcp_server.receipt import write_receipt
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue, prompts
 from mcp_server.tools.arguments import Arguments
@@ -51,6 +53,9 @@ _HOUR = CacheHint(ttl_ms=3_600_000, scope="public")
 _NEVER = CacheHint(ttl_ms=0, scope="private")
 _LEGACY_RESOURCE_NOT_FOUND = -32002
 _RESOURCE = re.compile(r"(task|conversation)://([0-9]{1,16})", re.ASCII)
+
+RECEIPT = "tasktrail/receipt"
+"""The key in the `_meta` of a write's result: `position:hash` (`tasktrail verify --receipt`)."""
 
 INSTRUCTIONS = (
     "Tasktrail keeps the user's tasks and conversations, and remembers every change for ever."
@@ -104,8 +109,9 @@ class TasktrailServer(MCPServer[None]):
             result = await call_next(ctx)
         finally:
             caller.current.reset(before)
-        if isinstance(result, ListToolsResult) and len(result.tools) < len(self._tools):
-            result.cache_scope = "private"
+        if ctx.method == "tools/list" and isinstance(result, dict) and "cacheScope" in result:
+            whole = len(result["tools"]) == len(self._tools)
+            return {**result, "cacheScope": "public" if whole else "private"}
         return result
 
     async def list_tools(self) -> list[ListedTool]:
@@ -131,10 +137,13 @@ class TasktrailServer(MCPServer[None]):
         started = time.perf_counter()
         position: Any = None
         try:
+            written.set(None)
             answer = await self._answer(tool, arguments, who, scopes)
             position, outcome = answer.get("position"), "ok"
             return CallToolResult(
-                content=[TextContent(text=tool.text(answer))], structured_content=answer
+                content=[TextContent(text=tool.text(answer))],
+                structured_content=answer,
+                meta=_receipt(),
             )
         except Refused as refusal:
             outcome = refusal.code
@@ -159,6 +168,7 @@ class TasktrailServer(MCPServer[None]):
         _refuse_other_user(arguments, who)
         wish: Any = _parse(tool, arguments)
         if hasattr(wish, "answer"):
+            await refuse_unknown_cause(self._database, who)
             answer: Json = await wish.answer(self._database, who)
             return answer
         return await handle(self._database, wish, who)
@@ -172,6 +182,17 @@ class TasktrailServer(MCPServer[None]):
                 "Wait that long. If you are in a loop, stop it.",
                 {"retry_after_seconds": round(seconds, 3)},
             )
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: McpContext[Any, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """Return a prompt. Raises: MCPError: there is no such prompt."""
+        if name not in {prompt.__name__ for prompt in prompts.ALL}:
+            raise MCPError(code=INVALID_PARAMS, message="There is no such prompt.")
+        return await super().get_prompt(name, arguments, context)
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         """List the two kinds of resources; their ids come from the tools."""
@@ -218,7 +239,7 @@ class TasktrailServer(MCPServer[None]):
             if refusal.code in ("not_found", "conversation_not_found"):
                 raise _no_resource(uri, context) from None
             raise MCPError(code=-32603, message=f"{refusal.message} {refusal.hint}") from None
-        text = orjson.dumps(answer).decode()
+        text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
         return [ReadResourceContents(content=text, mime_type="application/json")]
 
 
@@ -244,6 +265,12 @@ def _parse(tool: Tool, arguments: dict[str, Any]) -> Arguments:
         return tool.arguments.model_validate(given)
     except ValidationError as error:
         raise as_refusal(tool, error) from None
+
+
+def _receipt() -> dict[str, Any] | None:
+    """Return what a write's caller can keep to show later that it was there; no model reads it."""
+    head = written.get()
+    return {RECEIPT: write_receipt(head)} if head is not None else None
 
 
 def _refused(refusal: Refused) -> CallToolResult:

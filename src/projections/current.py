@@ -44,7 +44,8 @@ class First(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was read: rows by id; ``missing_cause`` names the kind of a cause that is not there.
+    """What was read: rows by id; ``missing_cause`` names the kind of a cause that is not there, and
+    ``cause_conversation`` is the conversation of the message that is one.
 
     Of a wanted message the conversation is found too.
     """
@@ -54,6 +55,7 @@ class Found(NamedTuple):
     conversations: dict[int, Conversation]
     messages: dict[int, Message]
     missing_cause: str | None
+    cause_conversation: int | None = None
 
 
 def _array_of(fields: tuple[str, ...], alias: str) -> str:
@@ -87,7 +89,7 @@ _PARTS = {
         SELECT count(*) FROM tasktrail.conversations c
         WHERE c.user_id = u AND c.id = %(cause_conversation)s)""",
     "cause_message": """(
-        SELECT count(*) FROM tasktrail.messages m
+        SELECT m.conversation_id FROM tasktrail.messages m
         WHERE m.user_id = u AND m.id = %(cause_message)s)""",
 }
 
@@ -131,14 +133,17 @@ def _found(wanted: Wanted, values: dict[str, Any]) -> Found:
         conversations={row[0]: _conversation(row) for row in conversations},
         messages={row[0]: _message(row) for row in messages},
         missing_cause=_missing_cause(wanted, values),
+        cause_conversation=values.get("cause_message"),
     )
 
 
 def _missing_cause(wanted: Wanted, values: dict[str, Any]) -> str | None:
     if wanted.cause_conversation and not values["cause_conversation"]:
         return "conversation"
-    if wanted.cause_message and not values["cause_message"]:
-        return "message"
+    if wanted.cause_message:
+        conversation = values.get("cause_message")
+        if conversation is None or wanted.cause_conversation not in (None, conversation):
+            return "message"
     return None
 
 

@@ -5,9 +5,11 @@ and status: so a page costs the same for a user with 100 tasks and for one with 
 and completed tasks are two such walks, merged.
 """
 
-import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
+
+import orjson
 
 from events.store import Connection
 from events.task import Priority, Task
@@ -20,7 +22,7 @@ _COLUMNS = ", ".join(f"t.{name}" for name in Task._fields)
 
 
 class Filter(NamedTuple):
-    """Which tasks: ``words`` are lower-case prefixes that must all occur, in any order.
+    """Which tasks: the words of ``query`` must all begin a word of theirs, in any order.
 
     ``due_before`` and ``due_from`` bound the moment of the due date: before the one, not before the
     other.
@@ -32,7 +34,7 @@ class Filter(NamedTuple):
     tag: str | None = None
     due_before: datetime | None = None
     due_from: datetime | None = None
-    words: tuple[str, ...] = ()
+    query: str | None = None
 
 
 class _Order(NamedTuple):
@@ -68,6 +70,11 @@ _CONDITIONS = {
 }
 
 
+_FOUND = """(
+    SELECT t.*, s.in_title FROM tasktrail.search_tasks(u, %(query)s) AS s
+    JOIN tasktrail.tasks t ON t.user_id = u AND t.id = s.id) AS t"""
+
+
 def _statuses(filter_: Filter) -> tuple[int, ...]:
     if filter_.deleted:
         return (2,)
@@ -83,22 +90,31 @@ def _statement(filter_: Filter, sort: Sort, continues: bool) -> str:
     if continues:
         conditions.append(order.after)
     source, extra = "tasktrail.tasks t", ""
-    if filter_.words:
-        source = """(
-            SELECT t.*, s.in_title FROM tasktrail.search_tasks(u, %(query)s) AS s
-            JOIN tasktrail.tasks t ON t.user_id = u AND t.id = s.id) AS t"""
-        extra = ", t.in_title"
+    statuses = [f"= {status}" for status in _statuses(filter_)]
+    if filter_.query:
+        source, extra = _FOUND, ", t.in_title"
+        statuses = [f"IN {_statuses(filter_)}".replace(",)", ")")]
     where = "".join(f" AND {condition}" for condition in conditions)
     walks = " UNION ALL ".join(
         f"(SELECT {_COLUMNS}, t.due_order, t.urgency{extra} FROM {source}"
-        f" WHERE t.user_id = u AND t.status = {status}{where}"
+        f" WHERE t.user_id = u AND t.status {status}{where}"
         f" ORDER BY {order.order} LIMIT %(limit)s)"
-        for status in _statuses(filter_)
+        for status in statuses
     )
     return (
         f"SELECT {_COLUMNS}{extra} FROM tasktrail.as_user(%(user_id)s) AS u,"
         f" LATERAL ({walks}) AS t ORDER BY {order.order} LIMIT %(limit)s"
     )
+
+
+def question(
+    user_id: str, filter_: Filter, sort: Sort, limit: int, after: Key | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Return the statement that ``list_tasks`` runs, and its parameters."""
+    parameters: dict[str, Any] = {**filter_._asdict(), "user_id": user_id, "limit": limit}
+    for number, value in enumerate(after or ()):
+        parameters[f"after_{number}"] = value
+    return _statement(filter_, sort, after is not None), parameters
 
 
 async def list_tasks(
@@ -110,18 +126,11 @@ async def list_tasks(
     after: Key | None = None,
 ) -> list[tuple[Task, Key]]:
     """Return at most ``limit`` tasks in order, each with the key to continue after it."""
-    parameters: dict[str, Any] = {**filter_._asdict(), "user_id": user_id, "limit": limit}
-    parameters["query"] = " & ".join(f"'{word}':*" for word in filter_.words)
-    for number, value in enumerate(after or ()):
-        parameters[f"after_{number}"] = value
-    cursor = await connection.execute(
-        _statement(filter_, sort, after is not None), parameters, binary=True
-    )
+    cursor = await connection.execute(*question(user_id, filter_, sort, limit, after), binary=True)
     width = len(Task._fields)
-    rows = await cursor.fetchall()
     return [
         (task, sort_key(task, sort, row[-1]))
-        for row, task in ((row, Task(*row[:width])) for row in rows)
+        for row, task in ((row, Task(*row[:width])) for row in await cursor.fetchall())
     ]
 
 
@@ -141,22 +150,9 @@ def sort_key(task: Task, sort: Sort, in_title: bool = False) -> Key:
             return (in_title, task.id)
 
 
-_WORD = re.compile(r"\w+")
-
-
-def words(query: str) -> tuple[str, ...]:
-    """Return the words of a query, each a prefix to look for: at most 12, lower case."""
-    return tuple(word.lower() for word in _WORD.findall(query)[:12])
-
-
-def in_title(task: Task, prefixes: tuple[str, ...]) -> bool:
-    """Whether every prefix begins a word of the title."""
-    return _all_in(prefixes, task.title)
-
-
 def matches(task: Task, filter_: Filter) -> bool:
-    """Whether ``task`` is one of those that ``filter_`` names: as the statements decide it."""
-    text = " ".join((task.title, *task.tags, task.description or ""))
+    """Whether ``task`` is one of those that ``filter_`` names but for its ``query``: as the
+    statements decide it."""
     due = task.due_at
     return (
         task.deleted == filter_.deleted
@@ -165,13 +161,24 @@ def matches(task: Task, filter_: Filter) -> bool:
         and (filter_.tag is None or filter_.tag in task.tags)
         and (filter_.due_before is None or (due is not None and due < filter_.due_before))
         and (filter_.due_from is None or (due is not None and due >= filter_.due_from))
-        and _all_in(filter_.words, text)
     )
 
 
-def _all_in(prefixes: tuple[str, ...], text: str) -> bool:
-    found = [word.lower() for word in _WORD.findall(text)]
-    return all(any(word.startswith(prefix) for word in found) for prefix in prefixes)
+_SEARCH = "SELECT s.id, s.in_title FROM tasktrail.search_these(%s, %s) AS s"
+
+
+async def search(connection: Connection, tasks: Sequence[Task], query: str) -> dict[int, bool]:
+    """Return which of ``tasks`` ``query`` finds, and whether in the title, by id.
+
+    Postgres decides it, as it does for rows: nobody else knows so well what a word is.
+    """
+    texts = [
+        {"id": task.id, "title": task.title, "tags": task.tags, "description": task.description}
+        for task in tasks
+    ]
+    parameters = (orjson.dumps(texts).decode(), query)
+    cursor = await connection.execute(_SEARCH, parameters, binary=True)
+    return dict(await cursor.fetchall())
 
 
 _GET = f"""

@@ -13,23 +13,28 @@ from mcp_server.database import Database as Pool
 from mcp_server.tools.conversations import AddMessage
 from mcp_server.tools.tasks import AddTask
 from tests.conftest import LOGINS, Database
-from tests.integration.agents import TABLES, Agent, Inspector
+from tests.integration import agents
+from tests.integration.agents import Agent, Inspector
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+ADDED_TO_BY_THE_OPERATOR = ("holds", "checkpoint_heads")
+TABLES = (*agents.TABLES, *ADDED_TO_BY_THE_OPERATOR)
+WITHOUT_A_USER = ("alembic_version", "checkpoints")
 READ_TABLES = ("tasks", "conversations", "messages")
-OF_AUDITORS = ("checkpoints", "checkpoint_heads", "holds")
 VERBS = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
 GROUPS = ("tasktrail_owner", "tasktrail_app", "tasktrail_operator", "tasktrail_auditor")
 ALL_TABLES = "SELECT oid, relname FROM pg_class WHERE relnamespace = 'tasktrail'::regnamespace"
 
 
 @pytest.fixture
-async def two_users(pool: Pool) -> None:
-    """user-1 and user-2, each with a task, a conversation, a message and a key."""
+async def two_users(pool: Pool, inspector: Inspector) -> None:
+    """user-1 and user-2, each with a row in every table."""
     for user_id in ("user-1", "user-2"):
         agent = Agent(pool, user_id)
         await agent(AddTask(title=f"Of {user_id}", idempotency_key="k"))
         await agent(AddMessage(role="user", content=f"Of {user_id}"))
+        inspector.run("INSERT INTO tasktrail.holds (user_id, reason) VALUES (%s, '')", user_id)
+        inspector.run("INSERT INTO tasktrail.checkpoint_heads VALUES (%s, 1, 1, '')", user_id)
 
 
 @pytest.fixture
@@ -49,7 +54,9 @@ def attempt(connection: psycopg.Connection[Any], verb: str, table: str) -> int:
     name = sql.Identifier("tasktrail", table)
     statements = {
         "INSERT": "INSERT INTO {} SELECT * FROM {} WHERE false",
-        "UPDATE": "UPDATE {} SET user_id = 'user-3'",
+        "UPDATE": "UPDATE {} SET user_id = 'user-3'"
+        if table != "checkpoints"
+        else "UPDATE {} SET note = ''",
         "DELETE": "DELETE FROM {}",
         "TRUNCATE": "TRUNCATE {}",
     }
@@ -161,9 +168,19 @@ def test_the_server_cannot_look_past_row_level_security(login: Connection) -> No
 @as_login("operator")
 @pytest.mark.usefixtures("two_users")
 def test_the_operator_cannot_write_the_ledger(login: Connection) -> None:
-    for table, verb in product(set(TABLES) - set(READ_TABLES), VERBS):
+    for table, verb in product(set(agents.TABLES) - set(READ_TABLES), VERBS):
         with pytest.raises(InsufficientPrivilege):
             attempt(login, verb, table)
+
+
+@as_login("operator")
+@pytest.mark.usefixtures("two_users")
+def test_what_the_operator_added_stays(login: Connection) -> None:
+    """But a hold, which ends one day."""
+    for table, verb in product((*ADDED_TO_BY_THE_OPERATOR, "checkpoints"), VERBS):
+        if verb != "INSERT" and (table, verb) != ("holds", "DELETE"):
+            with pytest.raises(InsufficientPrivilege):
+                attempt(login, verb, table)
 
 
 @as_login("operator")
@@ -222,7 +239,7 @@ def names(inspector: Inspector, query: str, *values: Any) -> set[str]:
 def test_the_tables_of_these_tests_are_all_there_are(inspector: Inspector) -> None:
     """So that whoever adds a table adds it to TABLES, and its rows to these tests."""
     tables = names(inspector, f"SELECT relname AS name FROM ({ALL_TABLES} AND relkind = 'r') AS t")
-    assert tables == {*TABLES, *OF_AUDITORS, "alembic_version"}
+    assert tables == {*TABLES, *WITHOUT_A_USER}
 
 
 def test_row_level_security_is_forced_on_every_table_with_a_user(inspector: Inspector) -> None:
@@ -257,7 +274,7 @@ def test_every_key_starts_with_the_user(inspector: Inspector) -> None:
         JOIN pg_class c ON c.oid = i.indrelid AND c.relnamespace = 'tasktrail'::regnamespace
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
         WHERE c.relname NOT IN ('alembic_version', 'checkpoints') AND a.attname <> 'user_id'
-    """  # a checkpoint is one statement over all users
+    """
     assert names(inspector, f"{columns} AND i.indisunique") == set()
     assert names(inspector, columns) == {"tasktrail.tasks_search"}
 
@@ -324,16 +341,14 @@ def test_who_may_call_what(inspector: Inspector) -> None:
         "checkpoint_leaves",
         "commit_command",
         "search_tasks",
+        "search_these",
     }
     assert "commit_command" not in callable_by(inspector, "tasktrail_test_operator")
-    assert callable_by(inspector, "tasktrail_test_auditor") == {
-        "as_user",
-        "checkpoint_leaves",
-    }
+    assert callable_by(inspector, "tasktrail_test_auditor") == {"as_user", "checkpoint_leaves"}
 
 
 def test_everything_belongs_to_the_owner(inspector: Inspector) -> None:
-    """Only the search runs as the operator, whom its policy lets use the index."""
+    """Only these run as the operator, whom the policies let see all: each file says why."""
     others = """
         SELECT relname AS name FROM pg_class
         WHERE relnamespace = 'tasktrail'::regnamespace AND relowner <> 'tasktrail_owner'::regrole
@@ -341,7 +356,7 @@ def test_everything_belongs_to_the_owner(inspector: Inspector) -> None:
         SELECT proname FROM pg_proc
         WHERE pronamespace = 'tasktrail'::regnamespace AND proowner <> 'tasktrail_owner'::regrole
     """
-    assert names(inspector, others) == {"search_tasks"}
+    assert names(inspector, others) == {"search_tasks", "checkpoint_leaves"}
 
 
 def test_the_groups_have_no_powers_of_their_own(inspector: Inspector) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
@@ -89,8 +90,17 @@ def pack(*key: Any) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(key)).decode().rstrip("=")
 
 
-def unpack(cursor: str | None, kind: str, types: tuple[type, ...]) -> tuple[Any, ...] | None:
+def is_whole(value: Any) -> bool:
+    """Whether a part of a cursor can be an id or a position."""
+    return type(value) is int and 0 <= value <= LARGEST
+
+
+def unpack(
+    cursor: str | None, kind: str, parts: tuple[Callable[[Any], bool], ...]
+) -> tuple[Any, ...] | None:
     """Return the key of a cursor that was made for ``kind``; None without one.
+
+    ``parts`` tell for each part of the key whether it can be one.
 
     Raises:
         Refused: ``invalid_argument``, for a cursor that was not made by ``pack`` for this.
@@ -102,11 +112,15 @@ def unpack(cursor: str | None, kind: str, types: tuple[type, ...]) -> tuple[Any,
         made_for, *key = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, TypeError):
         made_for, key = None, []
-    if made_for != kind or [type(value) for value in key] != list(types):
-        raise invalid("cursor", "is not one that this question gave", "Start again without cursor.")
-    return tuple(key)
+    fits = made_for == kind and len(key) == len(parts)
+    if fits and all(can_be(value) for can_be, value in zip(parts, key, strict=True)):
+        return tuple(key)
+    raise invalid("cursor", "is not one that this question gave", "Start again without cursor.")
 
 
-def invalid(argument: str, problem: str, hint: str = "") -> Refused:
+CORRECT_IT = "Correct it and call again; nothing was done."
+
+
+def invalid(argument: str, problem: str, hint: str = CORRECT_IT) -> Refused:
     """Return the refusal of an argument, by its name."""
     return Refused("invalid_argument", f"{argument} {problem}.", hint, {"argument": argument})

@@ -30,7 +30,16 @@ from events.stamp import iso
 from events.text import safe_text
 from mcp_server.database import Database
 from mcp_server.handle import Context
-from mcp_server.tools.arguments import Arguments, Change, Cursor, Id, invalid, pack, unpack
+from mcp_server.tools.arguments import (
+    Arguments,
+    Change,
+    Cursor,
+    Id,
+    invalid,
+    is_whole,
+    pack,
+    unpack,
+)
 from mcp_server.tools.pages import take
 from projections import conversations as conversation_rows
 from projections import messages as message_rows
@@ -109,11 +118,19 @@ class AddMessage(Change):
         external = (self.conversation_id, self.external_id) if self.external_id else None
         return Wanted(conversation_ids=(self.conversation_id,), external=external)
 
+    def request(self) -> Json:
+        """Two metadata are the same whatever the order of their names."""
+        request = super().request()
+        if self.metadata is not None:
+            request["metadata"] = json.dumps(json.loads(self.metadata), sort_keys=True)
+        return request
+
     def decide(self, draft: Draft) -> Json:
-        for message in draft.messages.values():  # those with this external id
-            if not message.deleted:
-                return self._repeated(message)
         id_ = self.conversation_id
+        if id_ is not None and not draft.conversation(id_).deleted:
+            for message in draft.messages.values():  # those with this external id
+                if not message.deleted:
+                    return self._repeated(message)
         if id_ is None:
             id_ = draft.change_conversation(None, Create()).id
         command = conversations.AddMessage(
@@ -216,7 +233,7 @@ class GetConversationHistory(Arguments):
         shown, more = take(found, self.limit, message_item, line)
         return {
             "messages": shown if forward else shown[::-1],
-            "conversation_info": _info(conversation),
+            "conversation_info": conversation_info(conversation),
             "truncated": more,
         }
 
@@ -238,7 +255,8 @@ def message_item(message: Message) -> Json:
     return shown
 
 
-def _info(conversation: Conversation) -> Json:
+def conversation_info(conversation: Conversation) -> Json:
+    """Return what there is to know about a conversation but its messages."""
     return {
         "id": conversation.id,
         "title": conversation.title,
@@ -260,7 +278,7 @@ class ListConversations(Arguments):
         if self.cursor is not None and self.offset:
             raise invalid("offset", "cannot be combined with cursor")
         kind = "conversations"
-        (below,) = unpack(self.cursor, kind, (int,)) or (END,)
+        (below,) = unpack(self.cursor, kind, (is_whole,)) or (END,)
         page = await database.read(
             lambda reader: conversation_rows.list_conversations(
                 reader, context.user_id, self.limit + 1, self.deleted, below, self.offset
@@ -276,7 +294,7 @@ class ListConversations(Arguments):
 
 def conversation_item(conversation: Conversation) -> Json:
     """Return a conversation as the list shows it."""
-    return {**_info(conversation), "message_count": conversation.message_count}
+    return {**conversation_info(conversation), "message_count": conversation.message_count}
 
 
 def conversation_line(conversation: Json) -> str:

@@ -12,8 +12,10 @@ from events import task as tasks
 from events.audit import Entry
 from events.conversation import conversation_not_found
 from events.draft import Draft
+from events.draft import Entry as DraftEntry
 from events.errors import Refused
 from events.ledger import Json, Record
+from events.stamp import NOT_YET, Stamp
 from events.store import Connection
 from events.text import OneLine
 from mcp_server.database import Database
@@ -26,6 +28,7 @@ from mcp_server.tools.arguments import (
     Moment,
     Position,
     invalid,
+    is_whole,
     pack,
     unpack,
 )
@@ -66,7 +69,7 @@ class GetHistory(Arguments):
                 "event_type", "is none that exists", f"There are: {', '.join(catalog.TYPES)}."
             )
         kind = "history"
-        (below,) = unpack(self.cursor, kind, (int,)) or (history.END,)
+        (below,) = unpack(self.cursor, kind, (is_whole,)) or (history.END,)
         async with database.connection() as reader:
             records = await history.page(
                 reader, context.user_id, self._filter(), self.limit + 1, below
@@ -333,25 +336,14 @@ def _rehearse(plan: _Plan) -> Json:
     answer = _carry_out(draft, plan, force=True)
     answer.pop("position", None)
     answer.pop("version", None)
-    undone = {entry.position: entry for entry in plan.undo.entries}
-    answer["events"] = [
-        {
-            "type": entry.event.type,
-            "undoes": entry.event.undoes,
-            "changes": {
-                field: [new, old]
-                for field, (old, new) in undone[entry.event.undoes].changes.items()
-            },
-        }
-        for entry in draft.entries
-        if not isinstance(entry.event, _NEVER_IN_AN_UNDO) and entry.event.undoes is not None
-    ]
+    answer["events"] = [_would_be(known, entry) for entry in draft.entries]
     return {**answer, "dry_run": True}
 
 
-_NEVER_IN_AN_UNDO = (
-    tasks.TaskCreated,
-    conversations.ConversationCreated,
-    conversations.MessageAdded,
-    catalog.LedgerErased,
-)
+def _would_be(narrator: audit.Narrator, entry: DraftEntry) -> Json:
+    """Return an event that a dry run does not append, as the history would tell it."""
+    stamp = Stamp(0, entry.version, NOT_YET)
+    _, what, changes = narrator.apply(entry.stream_id, entry.event, stamp)
+    told = {field: list(pair) for field, pair in changes.items()}
+    undoes = getattr(entry.event, "undoes", None)
+    return {"type": entry.event.type, "what": what, "changes": told, "undoes": undoes}

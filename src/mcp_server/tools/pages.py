@@ -1,5 +1,6 @@
 """Where a page ends: at its limit, or at the item with which its text has become long enough."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -26,7 +27,14 @@ def take(
         item = show(one)
         shown.append(item)
         text += len(line(item).encode()) + 1
-        data += len(orjson.dumps(item))
+        data += _bytes(item)
         if text > TEXT_BYTES or data > DATA_BYTES:
             break
     return shown, len(found) > len(shown)
+
+
+def _bytes(item: Json) -> int:
+    try:
+        return len(orjson.dumps(item))
+    except TypeError:  # an integer of more than 64 bits, in a message's metadata
+        return len(json.dumps(item))

@@ -1,16 +1,18 @@
 """What is wrong with the arguments of a call, said without repeating any of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from events.errors import Code, Refused
+from mcp_server.tools.arguments import CORRECT_IT
 from mcp_server.tools.catalogue import Tool
 
 
 def as_refusal(tool: Tool, error: ValidationError) -> Refused:
     """Return the first problem as a refusal that names the argument."""
-    problem = error.errors(include_url=False, include_input=False)[0]
+    problem = _first(error.errors(include_url=False, include_input=False))
     path = [part for part in problem["loc"] if isinstance(part, int) or _is_name(tool, part)]
     if not path and problem["type"] in tool.arguments.model_fields:
         path = [problem["type"]]
@@ -20,9 +22,16 @@ def as_refusal(tool: Tool, error: ValidationError) -> Refused:
         message = f"{tool.name} has no argument {argument}."
         known = ", ".join(tool.arguments.model_fields)
         return _invalid("invalid_argument", argument, message, f"It takes: {known}.")
-    code = _code(argument, problem["type"], error)
+    code = _code(argument, problem["type"])
     message = f"{argument}: {_words(problem)}."
-    return _invalid(code, argument, message, "Correct it and call again; nothing was done.")
+    return _invalid(code, argument, message, CORRECT_IT)
+
+
+def _first(problems: Sequence[Any]) -> Any:
+    """Return the first problem; of the alternatives of a union, the one that was probably meant:
+    where the problem lies deeper, or is not the type itself."""
+    same = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
+    return max(same, key=lambda one: (len(one["loc"]), not one["type"].endswith("_type")))
 
 
 def _is_name(tool: Tool, part: Any) -> bool:
@@ -36,10 +45,10 @@ def _shown(name: str) -> str:
     return name[:64] if name.isprintable() and name.isascii() else "of that name"
 
 
-def _code(argument: str, type_: str, error: ValidationError) -> Code:
+def _code(argument: str, type_: str) -> Code:
     if argument == "role" and type_ != "missing":
         return "invalid_role"
-    if argument == "content" and (type_ == "value_error" and "blank" in str(error)):
+    if argument == "content" and type_ == "blank":
         return "empty_content"
     return "invalid_argument"
 

@@ -1,5 +1,6 @@
 """The six tools for tasks."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -17,9 +18,11 @@ from events import task as tasks
 from events.draft import Draft
 from events.errors import Refused
 from events.ledger import Json
-from events.stamp import Stamp, iso
+from events.stamp import iso
 from events.task import (
-    NO_TASK,
+    CompleteTask as Complete,
+)
+from events.task import (
     CreateTask,
     Description,
     Due,
@@ -32,9 +35,6 @@ from events.task import (
     due_moment,
 )
 from events.task import (
-    CompleteTask as Complete,
-)
-from events.task import (
     DeleteTask as Delete,
 )
 from events.task import (
@@ -43,6 +43,7 @@ from events.task import (
 from events.text import OneLine
 from mcp_server.database import Database
 from mcp_server.handle import Context
+from mcp_server.tools import past
 from mcp_server.tools.arguments import (
     Arguments,
     Change,
@@ -51,6 +52,7 @@ from mcp_server.tools.arguments import (
     Moment,
     Version,
     invalid,
+    is_whole,
     pack,
     unpack,
 )
@@ -284,9 +286,7 @@ class ListTasks(Arguments):
     async def answer(self, database: Database, context: Context) -> Json:
         filter_, sort = self._filter(), self._sort()
         kind = f"tasks/{sort}"
-        after = unpack(self.cursor, kind, _KEY_TYPES[sort])
-        if self.query is not None and not filter_.words:
-            return {"tasks": [], "truncated": False}
+        after = unpack(self.cursor, kind, _KEYS[sort])
         if self.as_of is None:
             found = await database.read(
                 lambda reader: rows.list_tasks(
@@ -294,8 +294,9 @@ class ListTasks(Arguments):
                 )
             )
         else:
-            state = await tasks_at(database, context.user_id, self.as_of)
-            found = _select(state.values(), filter_, sort, after)
+            async with database.connection() as reader:
+                then = await past.tasks_at(reader, context.user_id, self.as_of)
+                found = await past.page_of(reader, then, filter_, sort, self.limit + 1, after)
         shown, more = take(found, self.limit, lambda pair: item(pair[0]), line)
         answer: Json = {"tasks": shown, "truncated": more}
         if more:
@@ -313,16 +314,23 @@ class ListTasks(Arguments):
             tag=self.tag,
             due_before=due_moment(self.due_before),
             due_from=_after(self.due_after),
-            words=rows.words(self.query or ""),
+            query=self.query or None,
         )
 
 
-_KEY_TYPES: dict[Sort, tuple[type, ...]] = {
-    "created": (int,),
-    "updated": (int,),
-    "due": (str, int),
-    "priority": (int, int),
-    "relevance": (bool, int),
+def _is_due_key(value: Any) -> bool:
+    try:
+        return value == "infinity" or datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+_KEYS: dict[Sort, tuple[Callable[[Any], bool], ...]] = {
+    "created": (is_whole,),
+    "updated": (is_whole,),
+    "due": (_is_due_key, is_whole),
+    "priority": (lambda value: is_whole(value) and value <= 3, is_whole),
+    "relevance": (lambda value: isinstance(value, bool), is_whole),
 }
 
 
@@ -338,38 +346,6 @@ def _after(due: str | None) -> datetime | None:
         return moment + timedelta(microseconds=1) if moment else None
     except OverflowError:
         return datetime.max.replace(tzinfo=UTC)
-
-
-def _select(
-    state: Any, filter_: Filter, sort: Sort, after: rows.Key | None
-) -> list[tuple[Task, rows.Key]]:
-    """Filter and sort in memory what the database would have, had it stopped at that moment."""
-    keyed = [
-        (task, rows.sort_key(task, sort, rows.in_title(task, filter_.words)))
-        for task in state
-        if rows.matches(task, filter_)
-    ]
-    keyed.sort(key=lambda pair: pair[1], reverse=sort != "due")
-    if after is None:
-        return keyed
-    if sort == "due":
-        return [pair for pair in keyed if pair[1] > after]
-    return [pair for pair in keyed if pair[1] < after]
-
-
-async def tasks_at(database: Database, user_id: str, moment: history.Moment) -> dict[int, Task]:
-    """Return all tasks as they were after ``moment``, deleted ones too, by id."""
-    state: dict[int, Task] = {}
-    async with database.connection() as reader:
-        until = await history.position_at(reader, user_id, moment)
-        async for page in history.task_events(reader, user_id, until):
-            for record in page:
-                event: Any = audit.read_event(record)
-                if event is not None:
-                    stamp = Stamp(record.position, record.version, record.recorded_at)
-                    before = state.get(record.stream_id, NO_TASK)
-                    state[record.stream_id] = tasks.evolve(before, event, stamp)
-    return state
 
 
 class GetTask(Arguments):

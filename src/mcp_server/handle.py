@@ -8,6 +8,7 @@ A version conflict means that another process was quicker: read again and decide
 
 import asyncio
 import random
+from contextvars import ContextVar
 from hashlib import sha256
 from typing import Literal, NamedTuple, Protocol
 
@@ -17,11 +18,14 @@ from events import store
 from events.conversation import conversation_not_found, message_not_found
 from events.draft import Draft
 from events.errors import Refused
-from events.ledger import Json
+from events.ledger import Head, Json
 from events.stamp import Settlement, settle
 from mcp_server.database import Database
 from projections import current
 from projections.current import NOTHING_FOUND, Found, Wanted
+
+written: ContextVar[Head | None] = ContextVar("written", default=None)
+"""The ledger's head after the write of the call under way: what its receipt is made of."""
 
 TRIES = 20
 """With 3, of two processes that keep changing one task every fifteenth command was refused."""
@@ -127,6 +131,8 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
     )
     match outcome.status:
         case "committed":
+            if draft.entries:
+                written.set(Head(outcome.base + len(draft.entries), outcome.hash))
             settled: Json = settle(answer, outcome.settlement)
             return settled
         case "replayed":

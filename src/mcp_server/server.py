@@ -22,7 +22,8 @@ from mcp.server.mcpserver.context import Context as McpContext
 from mcp_types import (
     INVALID_PARAMS,
     CallToolResult,
-    ListToolsResult,
+    GetPromptResult,
+    InputRequiredResult,
     ResourceTemplate,
     TextContent,
 )
@@ -35,8 +36,9 @@ from events.errors import Refused
 from events.ledger import Json
 from mcp_server import caller, metrics
 from mcp_server.database import Database
-from mcp_server.handle import Context, handle, refuse_unknown_cause
+from mcp_server.handle import Context, handle, refuse_unknown_cause, written
 from mcp_server.limiter import Limiter
+from mcp_server.receipt import write_receipt
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue, prompts
 from mcp_server.tools.arguments import Arguments
@@ -51,6 +53,9 @@ _HOUR = CacheHint(ttl_ms=3_600_000, scope="public")
 _NEVER = CacheHint(ttl_ms=0, scope="private")
 _LEGACY_RESOURCE_NOT_FOUND = -32002
 _RESOURCE = re.compile(r"(task|conversation)://([0-9]{1,16})", re.ASCII)
+
+RECEIPT = "tasktrail/receipt"
+"""The key in the `_meta` of a write's result: `position:hash` (`tasktrail verify --receipt`)."""
 
 INSTRUCTIONS = (
     "Tasktrail keeps the user's tasks and conversations, and remembers every change for ever."
@@ -104,8 +109,9 @@ class TasktrailServer(MCPServer[None]):
             result = await call_next(ctx)
         finally:
             caller.current.reset(before)
-        if isinstance(result, ListToolsResult) and len(result.tools) < len(self._tools):
-            result.cache_scope = "private"
+        if ctx.method == "tools/list" and isinstance(result, dict) and "cacheScope" in result:
+            whole = len(result["tools"]) == len(self._tools)
+            return {**result, "cacheScope": "public" if whole else "private"}
         return result
 
     async def list_tools(self) -> list[ListedTool]:
@@ -131,10 +137,13 @@ class TasktrailServer(MCPServer[None]):
         started = time.perf_counter()
         position: Any = None
         try:
+            written.set(None)
             answer = await self._answer(tool, arguments, who, scopes)
             position, outcome = answer.get("position"), "ok"
             return CallToolResult(
-                content=[TextContent(text=tool.text(answer))], structured_content=answer
+                content=[TextContent(text=tool.text(answer))],
+                structured_content=answer,
+                meta=_receipt(),
             )
         except Refused as refusal:
             outcome = refusal.code
@@ -173,6 +182,17 @@ class TasktrailServer(MCPServer[None]):
                 "Wait that long. If you are in a loop, stop it.",
                 {"retry_after_seconds": round(seconds, 3)},
             )
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: McpContext[Any, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """Return a prompt. Raises: MCPError: there is no such prompt."""
+        if name not in {prompt.__name__ for prompt in prompts.ALL}:
+            raise MCPError(code=INVALID_PARAMS, message="There is no such prompt.")
+        return await super().get_prompt(name, arguments, context)
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         """List the two kinds of resources; their ids come from the tools."""
@@ -245,6 +265,12 @@ def _parse(tool: Tool, arguments: dict[str, Any]) -> Arguments:
         return tool.arguments.model_validate(given)
     except ValidationError as error:
         raise as_refusal(tool, error) from None
+
+
+def _receipt() -> dict[str, Any] | None:
+    """Return what a write's caller can keep to show later that it was there; no model reads it."""
+    head = written.get()
+    return {RECEIPT: write_receipt(head)} if head is not None else None
 
 
 def _refused(refusal: Refused) -> CallToolResult:

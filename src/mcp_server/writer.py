@@ -17,6 +17,7 @@ from events.store import Outcome, commit_all
 from mcp_server.pool import Connection, Pool
 
 WRITERS = 2
+"""One computes while the other waits for the disk; more share less (docs/performance.md)."""
 GROUP = 32
 """Commands in one transaction at most: their users' locks are held for its length, some 5 ms."""
 

@@ -7,6 +7,7 @@ schema that was published for it, and to have a text made for a model.
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from copy import copy
 from functools import partial
 from typing import Any, get_args
 
@@ -30,20 +31,37 @@ CLIENT = Implementation(name="Test-Agent", version="1.2.3")
 class Agent:
     """One user's agent. ``meta`` goes along with every call; ``said`` is the last answer's text."""
 
-    def __init__(self, portal: BlockingPortal, client: Client) -> None:
+    def __init__(
+        self, portal: BlockingPortal, client: Client, http: httpx2.AsyncClient | None = None
+    ) -> None:
         self._portal = portal
         self._client = client
+        self._http = http
+        self._bearer = ""
         self.meta: Json = {}
         self.said = ""
         self.tools = {tool.name: tool for tool in self.do("list_tools").tools}
+
+    def as_user(self, token: str) -> "Agent":
+        """Return the agent of another user on the same connection: the server keeps no session."""
+        other = copy(self)
+        other._bearer = f"Bearer {token}"
+        other.meta = {}
+        return other
 
     @property
     def protocol(self) -> str:
         """The protocol revision that was agreed."""
         return str(self._client.protocol_version)
 
+    def of_client(self, name: str) -> Any:
+        """Return what the SDK's client knows of the server."""
+        return getattr(self._client, name)
+
     def do(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Call a method of the SDK's client."""
+        if self._http is not None and self._bearer:
+            self._http.headers["Authorization"] = self._bearer
         return self._portal.call(partial(getattr(self._client, method), *arguments, **named))
 
     def ask(self, tool: str, /, **arguments: Any) -> CallToolResult:
@@ -102,15 +120,17 @@ def over_http(
     """Connect an agent to ``url``, which ends in the path of the endpoint."""
     every = {"Authorization": f"Bearer {token}", **(headers or {})}
 
+    http = httpx2.AsyncClient(headers=every, timeout=30, verify=False)
+
     @asynccontextmanager
     async def connection() -> AsyncIterator[Client]:
-        async with httpx2.AsyncClient(headers=every, timeout=30, verify=False) as http:
+        async with http:
             transport = streamable_http_client(url, http_client=http)
             async with Client(transport, mode=_mode(era), client_info=CLIENT) as client:
                 yield client
 
     with portal.wrap_async_context_manager(connection()) as client:
-        yield Agent(portal, client)
+        yield Agent(portal, client, http)
 
 
 @contextmanager
@@ -127,7 +147,7 @@ def over_stdio(portal: BlockingPortal, process: StdioServerParameters, era: str)
 
 
 def _mode(era: str) -> str:
-    return "legacy" if era == LEGACY else era
+    return "legacy" if era == LEGACY else "auto"
 
 
 def protocol_error(agent: Agent, method: str, *arguments: Any, **named: Any) -> MCPError:

@@ -6,7 +6,6 @@ Users cannot see each other, so a test needs a user of its own, not a database o
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -70,8 +69,15 @@ def connect(portal: BlockingPortal, address: str, era: str, user: str) -> Iterat
         yield connect
 
 
+@pytest.fixture(scope="session")
+def lines(portal: BlockingPortal, address: str) -> Iterator[dict[str, Agent]]:
+    """A connection in each era that all agents can share."""
+    with ExitStack() as stack:
+        url, nobody = f"{address}/mcp", token("nobody")
+        yield {era: stack.enter_context(over_http(portal, url, era, nobody)) for era in ERAS}
+
+
 @pytest.fixture
-def alice(connect: Any) -> Agent:
+def alice(lines: dict[str, Agent], era: str, user: str) -> Agent:
     """The agent of a new user."""
-    agent: Agent = connect()
-    return agent
+    return lines[era].as_user(token(user))

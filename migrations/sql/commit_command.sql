@@ -28,6 +28,7 @@ CREATE FUNCTION tasktrail.commit_command(
     p_conversations   jsonb,
     p_messages        jsonb,
     p_similar_to      text,   -- titles of new tasks, one a line
+    p_patience        text,   -- how long to wait for the lock; NULL: as long as the session says
     OUT status        text,
     OUT base          bigint,
     OUT recorded_at   timestamptz,
@@ -51,6 +52,9 @@ BEGIN
     PERFORM set_config('tasktrail.user_id', p_user, true);
 
     -- 1. The user's lock.
+    IF p_patience IS NOT NULL THEN
+        PERFORM set_config('lock_timeout', p_patience, true);
+    END IF;
     SELECT l.position, l.hash, l.last_recorded_at INTO base, commit_command.hash, commit_command.recorded_at
     FROM tasktrail.ledgers l WHERE l.user_id = p_user FOR UPDATE;
     IF NOT FOUND THEN

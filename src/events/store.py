@@ -28,10 +28,10 @@ class Outcome(NamedTuple):
     ``replayed``: the key was used before for the same request: ``base``, ``recorded_at`` and the
     provisional ``result`` of that time. ``similar``: ids of open tasks by title. Otherwise nothing
     was written; ``conflicts`` then tells the streams that have moved on: [{stream_type, stream_id,
-    version}].
+    version}]. ``locked``: another session is writing this user's ledger; nobody waited for it.
     """
 
-    status: Literal["committed", "replayed", "idempotency_conflict", "version_conflict"]
+    status: Literal["committed", "replayed", "idempotency_conflict", "version_conflict", "locked"]
     base: int
     recorded_at: datetime
     hash: bytes

@@ -54,6 +54,10 @@ from events.task import (
 )
 
 MOST_UNDONE = 500
+TASK_FIELDS = (*tasks.FIELDS, "completed", "deleted")
+CONVERSATION_FIELDS = ("title", "deleted")
+MESSAGE_FIELDS = ("role", "content", "metadata", "external_id", "deleted")
+"""What can change in a thing, and is told."""
 
 _Subject = tuple[str, int]
 
@@ -144,7 +148,7 @@ class Narrator:
     def _tell_task(self, id_: int, event: Any, stamp: Stamp) -> Told:
         before = self.tasks.get(id_, NO_TASK)
         after = self.tasks[id_] = tasks.evolve(before, event, stamp)
-        changes = _differences(before, after, (*tasks.FIELDS, "completed", "deleted"))
+        changes = differences(before, after, TASK_FIELDS)
         return ("task", id_), f"{_task_verb(event, changes)} task {id_} “{after.title}”", changes
 
     def _tell_conversation(self, id_: int, event: Any, stamp: Stamp) -> Told:
@@ -152,7 +156,7 @@ class Narrator:
         after = self.conversations[id_] = conversations.evolve(before, event, stamp)
         message_id = conversations.message_id(event, stamp)
         if message_id is None:
-            changes = _differences(before, after, ("title", "deleted"))
+            changes = differences(before, after, CONVERSATION_FIELDS)
             title = f" “{after.title}”" if after.title else ""
             return (
                 ("conversation", id_),
@@ -162,7 +166,7 @@ class Narrator:
         old = self.messages.get(message_id, NO_MESSAGE)
         new = conversations.evolve_message(old, event, stamp, id_)
         self.messages[message_id] = new
-        changes = _differences(old, new, ("role", "content", "metadata", "external_id", "deleted"))
+        changes = differences(old, new, MESSAGE_FIELDS)
         if isinstance(event, MessageAdded):
             changes = {"role": (None, event.role), **changes}
         what = f"{_VERBS[type(event)]} message {message_id} of conversation {id_}"
@@ -191,7 +195,8 @@ def _task_verb(event: Any, changes: dict[str, tuple[Any, Any]]) -> str:
     return _VERBS[type(event)]
 
 
-def _differences(before: Any, after: Any, fields: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+def differences(before: Any, after: Any, fields: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """Return {field: (before, after)} of two states of one thing; before is None if it was not."""
     found = {}
     for field in fields:
         old, new = getattr(before, field), getattr(after, field)

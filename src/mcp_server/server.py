@@ -22,7 +22,8 @@ from mcp.server.mcpserver.context import Context as McpContext
 from mcp_types import (
     INVALID_PARAMS,
     CallToolResult,
-    ListToolsResult,
+    GetPromptResult,
+    InputRequiredResult,
     ResourceTemplate,
     TextContent,
 )
@@ -108,8 +109,9 @@ class TasktrailServer(MCPServer[None]):
             result = await call_next(ctx)
         finally:
             caller.current.reset(before)
-        if isinstance(result, ListToolsResult) and len(result.tools) < len(self._tools):
-            result.cache_scope = "private"
+        if ctx.method == "tools/list" and isinstance(result, dict) and "cacheScope" in result:
+            whole = len(result["tools"]) == len(self._tools)
+            return {**result, "cacheScope": "public" if whole else "private"}
         return result
 
     async def list_tools(self) -> list[ListedTool]:
@@ -180,6 +182,17 @@ class TasktrailServer(MCPServer[None]):
                 "Wait that long. If you are in a loop, stop it.",
                 {"retry_after_seconds": round(seconds, 3)},
             )
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: McpContext[Any, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """Return a prompt. Raises: MCPError: there is no such prompt."""
+        if name not in {prompt.__name__ for prompt in prompts.ALL}:
+            raise MCPError(code=INVALID_PARAMS, message="There is no such prompt.")
+        return await super().get_prompt(name, arguments, context)
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         """List the two kinds of resources; their ids come from the tools."""

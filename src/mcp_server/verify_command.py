@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from events import ledger
 from events.ledger import Head
 from mcp_server import settings, target
-from mcp_server.bundle import verify_bundle
+from mcp_server.bundle import describe, verify_bundle
 from mcp_server.check_output import CheckOutput
 from mcp_server.checkpoint_log import verify_checkpoints
 from mcp_server.failure import Failure
@@ -54,6 +54,9 @@ def verify(
     """Check chains, gaps, heads, read tables and checkpoints; exit 1 if anything is wrong."""
     trusted = _read_key(key)
     receipts = [read_receipt(text) for text in receipt or []]
+    notes = [_read(path) for path in checkpoint or []]
+    if bundle is not None and not bundle.is_file():
+        raise Unusable(f"{bundle}: No such file")
     output = CheckOutput(as_json)
     if bundle is not None:
         if user is not None or checkpoint:
@@ -62,7 +65,6 @@ def verify(
     else:
         if receipts and user is None:
             raise typer.BadParameter("A receipt is of one user's ledger: name the user.")
-        notes = [_read(path) for path in checkpoint or []]
         _verify_database(user, trusted, notes, receipts, jobs, output)
     if output.findings:
         raise typer.Exit(1)
@@ -72,11 +74,10 @@ def _verify_bundle(
     path: Path, trusted: PublicKey | None, receipts: Sequence[Head], output: CheckOutput
 ) -> None:
     started = time.perf_counter()
-    try:
-        for finding in verify_bundle(path, trusted, receipts):
-            output.add([_of(path.name, finding)])
-    except OSError as error:
-        raise Unusable(f"{path}: {error.strerror}") from None
+    for finding in verify_bundle(path, trusted, receipts):
+        output.add([_of(path.name, finding)])
+    if not output.findings:
+        output.say(describe(path))
     output.end(time.perf_counter() - started)
 
 

@@ -21,9 +21,10 @@ from events.ledger import Json
 from events.store import Outcome, commit_all
 from mcp_server.pool import Connection, Pool
 
-WRITERS = 4
+WRITERS = 2
+"""One computes while the other waits for the disk; more share less (docs/performance.md)."""
 GROUP = 32
-"""Commands in one transaction at most: their users' locks are held for its length, some 5 ms."""
+"""Commands in one transaction at most: their users' locks are held for its length, about 10 ms."""
 
 LOCK_SECONDS = 5.0
 """So long a command tries to get its user's lock."""

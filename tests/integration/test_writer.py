@@ -118,3 +118,23 @@ async def test_a_dead_server_is_unavailable_to_all_and_then_it_goes_on(
         if isinstance(outcome, Outcome):
             break
     succeeded(outcome)
+
+
+async def test_nobody_waits_for_a_lock_on_somebody_elses_ledger(
+    pool: databases.Database, database: Database
+) -> None:
+    """Two ledgers are locked, one for each writer: the other users' commands end all the same."""
+    locked = ["locked-1", "locked-2"]
+    await together(pool, *map(new_task, locked))
+    async with await psycopg.AsyncConnection.connect(database.admin) as other:
+        await other.execute(
+            "SELECT FROM tasktrail.ledgers WHERE user_id = ANY(%s) FOR UPDATE", (locked,)
+        )
+        stuck = [asyncio.create_task(pool.commit(new_task(user))) for user in locked]
+        async with asyncio.timeout(10):  # a statement that waits ends after 15 seconds
+            for _ in range(3):
+                outcomes = await together(pool, *(new_task(f"free-{n}") for n in range(20)))
+                assert all(succeeded(outcome) for outcome in outcomes)
+        assert not any(task.done() for task in stuck)
+        await other.rollback()
+        assert all(succeeded(outcome) for outcome in await asyncio.gather(*stuck))

@@ -54,6 +54,10 @@ class Agent:
         """The protocol revision that was agreed."""
         return str(self._client.protocol_version)
 
+    def of_client(self, name: str) -> Any:
+        """Return what the SDK's client knows of the server."""
+        return getattr(self._client, name)
+
     def do(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Call a method of the SDK's client."""
         if self._http is not None and self._bearer:
@@ -143,7 +147,7 @@ def over_stdio(portal: BlockingPortal, process: StdioServerParameters, era: str)
 
 
 def _mode(era: str) -> str:
-    return "legacy" if era == LEGACY else era
+    return "legacy" if era == LEGACY else "auto"
 
 
 def protocol_error(agent: Agent, method: str, *arguments: Any, **named: Any) -> MCPError:

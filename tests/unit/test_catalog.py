@@ -27,7 +27,8 @@ def test_what_is_written_is_read_back(event: catalog.Event) -> None:
 def test_hypothesis_draws_every_type(type_: str) -> None:
     """So a new type without a strategy fails here, and is round-tripped above."""
     enough = settings(max_examples=2000, database=None)
-    assert find(events(), lambda event: event.type == type_, settings=enough)
+    found = find(events(), lambda event: event.type == type_, settings=enough)
+    assert found.type == type_
 
 
 @pytest.mark.parametrize(("type_", "version"), EVER_WRITTEN)

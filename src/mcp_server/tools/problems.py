@@ -1,5 +1,6 @@
 """What is wrong with the arguments of a call, said without repeating any of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from mcp_server.tools.catalogue import Tool
 
 def as_refusal(tool: Tool, error: ValidationError) -> Refused:
     """Return the first problem as a refusal that names the argument."""
-    problem = error.errors(include_url=False, include_input=False)[0]
+    problem = _first(error.errors(include_url=False, include_input=False))
     path = [part for part in problem["loc"] if isinstance(part, int) or _is_name(tool, part)]
     if not path and problem["type"] in tool.arguments.model_fields:
         path = [problem["type"]]
@@ -24,6 +25,13 @@ def as_refusal(tool: Tool, error: ValidationError) -> Refused:
     code = _code(argument, problem["type"])
     message = f"{argument}: {_words(problem)}."
     return _invalid(code, argument, message, CORRECT_IT)
+
+
+def _first(problems: Sequence[Any]) -> Any:
+    """Return the first problem; of the alternatives of a union, the one that was probably meant:
+    where the problem lies deeper, or is not the type itself."""
+    same = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
+    return max(same, key=lambda one: (len(one["loc"]), not one["type"].endswith("_type")))
 
 
 def _is_name(tool: Tool, part: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from ipaddress import ip_address
+from multiprocessing.process import BaseProcess
 from typing import Annotated, Any
 
 import structlog
@@ -179,7 +181,15 @@ def _app(configured: Settings, host: str) -> Any:
     from mcp_server.http import create_app
 
     logs.configure(configured.log)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_after, args=[parent], name="parent", daemon=True).start()
     return create_app(configured, host)
+
+
+def _end_after(parent: BaseProcess) -> None:
+    """End this worker when its parent was killed, or it would keep the port and the database."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _introduce(configured: Settings, address: str) -> None:

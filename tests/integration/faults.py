@@ -26,6 +26,7 @@ from psycopg.rows import class_row
 
 from events.ledger import Head, Json, Record, verify
 from mcp_server.embedded.cluster import Cluster
+from mcp_server.embedded.server import DATABASE, SUPERUSER
 from mcp_server.issue import issue
 
 SECRET = "a secret of thirty-two bytes or so, for tests"
@@ -35,8 +36,9 @@ PATIENCE = 60.0  # seconds, on a busy machine
 class Service:
     """``tasktrail serve`` as a process of its own, with the embedded Postgres of ``home``."""
 
-    def __init__(self, home: Path, **environment: str) -> None:
+    def __init__(self, home: Path, workers: int = 1, **environment: str) -> None:
         self.home = home
+        self._workers = workers
         self._environment = {
             **os.environ,
             "TASKTRAIL_HOME": str(home),
@@ -64,25 +66,34 @@ class Service:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-c", "from mcp_server.cli import main; main()"),
-                    *("serve", "--port", str(self._port), "--workers", "1"),
+                    *("serve", "--port", str(self._port), "--workers", str(self._workers)),
                 ],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
 
+    def end(self) -> None:
+        """End whatever is left of a server whose parent process was killed."""
+        assert self.process
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def kill(self, victim: str) -> None:
-        """Kill ``server``, ``postmaster``, ``both``, or a ``session`` of Postgres; see that the
-        server runs again."""
-        if victim in ("server", "both"):
+        """Kill ``server``, ``writing server`` (in the middle of a change), ``postmaster``, ``both``
+        or a ``session`` of Postgres; see that the server runs again."""
+        if victim == "writing server":
+            self._until_it_writes()
+        if "server" in victim or victim == "both":
             assert self.process
             self.process.kill()
         if victim in ("postmaster", "both"):
             os.kill(self.postmaster(), signal.SIGKILL)
         if victim == "session":
             os.kill(self._session(), signal.SIGKILL)
-        if victim in ("server", "both"):
+        if "server" in victim or victim == "both":
             assert self.process
             self.process.wait(PATIENCE)
             self.start()
@@ -92,12 +103,26 @@ class Service:
         return int((self.home / "postgres" / "postmaster.pid").read_text().split()[0])
 
     def _session(self) -> int:
-        conninfo = f"host={self.home / 'postgres.run'} user=postgres dbname=tasktrail"
-        with psycopg.connect(conninfo) as connection:
+        with self.superuser() as connection:
             sessions = connection.execute(
                 "SELECT pid FROM pg_stat_activity WHERE usename = 'tasktrail_server'"
             ).fetchall()
         return int(random.choice(sessions)[0])
+
+    def _until_it_writes(self) -> None:
+        writes = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s"
+        writes += " AND pid <> %s"
+        deadline = time.monotonic() + 5
+        with self.superuser() as connection:
+            values = ("%commit_command%", connection.info.backend_pid)
+            while not connection.execute(writes, values).rowcount and time.monotonic() < deadline:
+                pass
+
+    def superuser(self) -> psycopg.Connection[Any]:
+        """Connect as the superuser, past the server."""
+        return psycopg.connect(
+            host=str(self.home / "postgres.run"), user=SUPERUSER, dbname=DATABASE, autocommit=True
+        )
 
 
 class Wish(NamedTuple):
@@ -108,6 +133,11 @@ class Wish(NamedTuple):
     tool: str
     arguments: Json
     events: int
+
+    @property
+    def call(self) -> Json:
+        """Return the arguments of the call, each time the same."""
+        return {**self.arguments, "idempotency_key": self.key, "reason": self.key}
 
 
 class Answered(NamedTuple):
@@ -144,13 +174,18 @@ class Agents:
     async def at_work(self) -> AsyncIterator[Self]:
         """Let all agents work; when this ends every wish is answered or given up."""
         stop = asyncio.Event()
-        async with self._http, asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             for user in self.users:
                 group.create_task(self._work(user, stop))
             try:
                 yield self
             finally:
                 stop.set()
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
 
     async def more(self, wishes: int) -> None:
         """Wait until so many more are answered."""
@@ -209,7 +244,7 @@ class Agents:
         while not stop.is_set():
             wish = self._wish(user, mine)
             self.wishes[user, wish.key] = wish
-            answer = await self._insist(wish)
+            answer = await self._wish_for(wish)
             if answer is None:
                 continue
             self.answered.append(Answered(wish, answer))
@@ -225,28 +260,35 @@ class Agents:
         key = f"{user} {len(self.wishes)}"
         match self._chance.choice(["add", "add several", "update", "update"]):
             case "add several":
-                tasks = [{"title": f"{key} {letter}"} for letter in "abc"]
-                return Wish(user, key, "add_task", {"tasks": tasks}, 3)
+                tasks = [{"title": f"{key}, {number}"} for number in range(50)]
+                return Wish(user, key, "add_task", {"tasks": tasks}, 50)
             case "update" if mine:
                 change = {"task_id": self._chance.choice(mine), "title": key}
                 return Wish(user, key, "update_task", change, 1)
         return Wish(user, key, "add_task", {"title": key}, 1)
 
-    async def _insist(self, wish: Wish) -> Json | None:
+    async def insist(self, user: str, tool: str, arguments: Json) -> Json:
+        """Repeat a call until it is answered."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(Unavailable):
+                    return await self.call(user, tool, arguments)
+                await asyncio.sleep(self._chance.uniform(0.05, 0.15))
+
+    async def _wish_for(self, wish: Wish) -> Json | None:
         """Repeat the call until it is answered; None if the agent gave up."""
-        arguments = {**wish.arguments, "idempotency_key": wish.key, "reason": wish.key}
         failed = False
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
-                    answer = await self.call(wish.user, wish.tool, arguments)
+                    answer = await self.call(wish.user, wish.tool, wish.call)
                 except Unavailable:
                     failed = True
                     self.failures += 1
                     self._down.set()
                     if self._chance.random() < 0.05:
                         return None
-                    await asyncio.sleep(self._chance.uniform(0, 0.05))
+                    await asyncio.sleep(self._chance.uniform(0.05, 0.15))
                 else:
                     if not failed and "replayed" in answer:
                         self.surprises.append(f"{wish.key} had been done before")

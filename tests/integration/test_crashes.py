@@ -12,14 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from mcp_server.embedded.cluster import acquire
-from mcp_server.embedded.server import DATABASE, SUPERUSER
 from mcp_server.tools.tasks import AddTask
 from tests.integration.agents import Agent, Inspector
 from tests.integration.command_line import Run
@@ -35,17 +32,12 @@ from tests.integration.faults import (
     problems,
 )
 
-VICTIMS = ["server", "postmaster", "both", "session"]
-KILLS = 60 if os.environ.get("TASKTRAIL_THOROUGH") else 4
+VICTIMS = ["server", "writing server", "postmaster", "both", "session"]
+KILLS = 60 if os.environ.get("TASKTRAIL_THOROUGH") else len(VICTIMS)
 
 
 POOL_S = 5.0  # a call waits so long for its turn, and so long for a connection
 BUSY_S = 3.0  # and this machine may be busy
-
-
-def superuser_of(home: Path) -> psycopg.Connection[Any]:
-    conninfo = make_conninfo(host=str(home / "postgres.run"), user=SUPERUSER, dbname=DATABASE)
-    return psycopg.connect(conninfo, autocommit=True)
 
 
 def broken_promises(home: Path, agents: Agents) -> list[str]:
@@ -88,7 +80,7 @@ async def test_on_a_full_disk_calls_are_refused_until_there_is_room_again(
             ballast.unlink()
             await agents.more(50)
             await asyncio.to_thread(fill_disk, ballast)
-            with suppress(psycopg.OperationalError), superuser_of(small_disk) as superuser:
+            with suppress(psycopg.OperationalError), service.superuser() as superuser:
                 for _ in range(10):  # without room for its log Postgres ends itself
                     superuser.execute("SELECT pg_switch_wal(), txid_current()")
             await agents.failed(10)
@@ -117,8 +109,7 @@ async def test_while_postgres_is_away_calls_are_refused_in_time_and_a_key_tells_
                 assert {type(each) for each in refused} == {Unavailable}
             await agents.more(50)
             for wish, answer in random.sample(agents.answered, 20):
-                arguments = {**wish.arguments, "idempotency_key": wish.key, "reason": wish.key}
-                again = await agents.call(wish.user, wish.tool, arguments)
+                again = await agents.call(wish.user, wish.tool, wish.call)
                 assert again == {**answer, "replayed": True}
     await asyncio.to_thread(assert_all_adds_up, home, agents, tasktrail)
 
@@ -129,6 +120,56 @@ def nobody_starts_postgres(home: Path) -> Iterator[None]:
     with (home / "postgres.change.lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+async def test_a_key_tells_of_a_change_that_the_server_did_not_live_to_acknowledge(
+    home: Path,
+) -> None:
+    wish = {"title": "x", "idempotency_key": "1"}
+    with acquire(home), Service(home) as service:
+        agents = Agents(service)
+        await agents.insist("ann", "list_tasks", {})
+        with service.superuser() as superuser, superuser.transaction():
+            superuser.execute("LOCK TABLE tasktrail.tasks IN SHARE MODE")
+            unheard = asyncio.create_task(agents.call("ann", "add_task", wish))
+            await asyncio.to_thread(until_one_waits, service)
+            service.kill("server")
+            with pytest.raises(Unavailable):
+                await unheard
+        again = await agents.insist("ann", "add_task", wish)
+        assert again["replayed"]
+        assert len((await agents.insist("ann", "list_tasks", {}))["tasks"]) == 1
+        await agents.close()
+
+
+def until_one_waits(service: Service) -> None:
+    with service.superuser() as superuser:
+        query = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while not superuser.execute(query).rowcount:
+            time.sleep(0.01)
+
+
+async def test_a_killed_server_leaves_no_worker_and_no_postgres_behind(home: Path) -> None:
+    service = Service(home, workers=2)
+    service.start()
+    agents = Agents(service)
+    try:
+        await agents.insist("ann", "list_tasks", {})
+        assert service.process
+        service.process.kill()
+        service.process.wait()
+        async with asyncio.timeout(20):
+            await asyncio.to_thread(until_gone, home / "postgres" / "postmaster.pid")
+        with pytest.raises(Unavailable):
+            await agents.call("ann", "list_tasks", {})
+    finally:
+        service.end()
+        await agents.close()
+
+
+def until_gone(file: Path) -> None:
+    while file.exists():
+        time.sleep(0.05)
 
 
 async def test_the_questions_afterwards_are_ones_that_can_be_failed(
@@ -154,17 +195,18 @@ async def test_the_questions_afterwards_are_ones_that_can_be_failed(
 
 
 async def test_the_same_load_shows_a_database_that_acknowledges_too_early(home: Path) -> None:
-    with acquire(home), superuser_of(home) as superuser:
+    service = Service(home, TASKTRAIL_ALLOW_UNSAFE_DATABASE="1")
+    with acquire(home), service.superuser() as superuser:
         for setting in (
             "synchronous_commit = off",
             "wal_writer_delay = '10s'",
             "wal_writer_flush_after = '1GB'",
         ):
             superuser.execute(f"ALTER SYSTEM SET {setting}".encode())
-    with Service(home, TASKTRAIL_ALLOW_UNSAFE_DATABASE="1") as service:
+    with service:
         async with Agents(service).at_work() as agents:
             await agents.more(50)
-            with superuser_of(home) as superuser:
+            with service.superuser() as superuser:
                 superuser.execute("CHECKPOINT")  # what was there before stays
             await agents.more(50)
             await agents.survive("postmaster")

@@ -5,8 +5,6 @@ PgBouncer in transaction mode (`apt install pgbouncer`, then `make pooler`).
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -115,7 +113,9 @@ async def test_it_goes_on_after_restarts_under_load(
         results = await asyncio.gather(*working)
         for connection in pool._pool._pool._pool:
             assert connection.prepare_threshold is None
-    print({user: (done, len(refusals)) for user, (done, refusals) in zip(users, results, strict=True)})
+    print(
+        {user: (done, len(refusals)) for user, (done, refusals) in zip(users, results, strict=True)}
+    )
     for user, (done, refusals) in zip(users, results, strict=True):
         assert done > 20
         assert set(refusals) <= {"unavailable"}

@@ -163,6 +163,12 @@ def test_the_server_cannot_look_past_row_level_security(login: Connection) -> No
         login.execute("SELECT * FROM tasktrail.tasks")
 
 
+def test_the_server_does_not_see_who_looked(inspector: Inspector) -> None:
+    assert not privileges(inspector, "tasktrail_server").keys() & set(NOT_THE_SERVERS)
+    found = privileges(inspector, "tasktrail_test_auditor")
+    assert {verb for table in NOT_THE_SERVERS for verb in found[table]} == {"SELECT"}
+
+
 # --- the operator and the auditor ---------------------------------------------------------------
 
 

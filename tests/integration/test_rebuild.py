@@ -230,3 +230,19 @@ async def test_whatever_ends_a_scan_early_leaves_a_connection_that_can_be_used(
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+async def test_what_is_derived_from_a_row_is_made_anew_when_asked_for(
+    operator: Connection[Any], admin: Connection[Any], ann: User
+) -> None:
+    await lived(ann)
+    derived = "SELECT title_key, search, status FROM tasktrail.tasks ORDER BY id"
+    before = admin.execute(derived).fetchall()
+    admin.execute("ALTER TABLE tasktrail.tasks DISABLE TRIGGER derive")
+    admin.execute("UPDATE tasktrail.tasks SET title_key = '', search = '' WHERE id = 2")
+    admin.execute("UPDATE tasktrail.tasks SET status = 2 WHERE id = 1")
+    admin.execute("ALTER TABLE tasktrail.tasks ENABLE TRIGGER derive")
+    assert run(operator)[0] == ["ann tasks 1 different status"]
+    assert rebuild(operator, EVERYTHING, fix=True, rewrite=True).mended == 6
+    assert admin.execute(derived).fetchall() == before
+    assert check(operator) == []

@@ -28,10 +28,10 @@ class Outcome(NamedTuple):
     ``replayed``: the key was used before for the same request: ``base``, ``recorded_at`` and the
     provisional ``result`` of that time. ``similar``: ids of open tasks by title. Otherwise nothing
     was written; ``conflicts`` then tells the streams that have moved on: [{stream_type, stream_id,
-    version}].
+    version}]. ``locked``: another session is writing this user's ledger; nobody waited for it.
     """
 
-    status: Literal["committed", "replayed", "idempotency_conflict", "version_conflict"]
+    status: Literal["committed", "replayed", "idempotency_conflict", "version_conflict", "locked"]
     base: int
     recorded_at: datetime
     hash: bytes
@@ -63,7 +63,7 @@ FROM ROWS FROM (
 ) WITH ORDINALITY AS p,
 LATERAL tasktrail.commit_command(
     p.user_id, p.key, p.request_hash, p.result, '{iso(NOT_YET)}', p.command_id, p.actor, p.expected,
-    p.events, p.tasks, p.conversations, p.messages, p.similar_to, %s) AS c
+    p.events, p.tasks, p.conversations, p.messages, p.similar_to) AS c
 """
 
 
@@ -93,20 +93,15 @@ def seal(
     return command
 
 
-async def commit_all(
-    connection: Connection, commands: list[Json], patience: str | None = None
-) -> list[Outcome]:
+async def commit_all(connection: Connection, commands: list[Json]) -> list[Outcome]:
     """Write sealed commands of different users, in one round trip and one transaction.
 
     Each has its own outcome; an error is one of all. Sorted by user, so that two of these at once
-    cannot wait for each other's locks in a circle. ``patience`` ("100ms"): how long to wait for a
-    user's lock, if not as long as the session may.
-
-    Raises: psycopg.errors.LockNotAvailable, when that is over; nothing was written then.
+    cannot wait for each other's locks in a circle.
     """
     order = sorted(range(len(commands)), key=lambda index: commands[index]["user_id"])
     parameters = orjson.dumps([commands[index] for index in order]).decode()
-    cursor = await connection.execute(_COMMIT, (parameters, patience), binary=True)
+    cursor = await connection.execute(_COMMIT, (parameters,), binary=True)
     rows = await cursor.fetchall()
     outcomes = {order[ordinal - 1]: Outcome(*row) for ordinal, *row in rows}
     return [outcomes[index] for index in range(len(commands))]

@@ -89,7 +89,7 @@ def _row(record: AccessRecord) -> list[str]:
         record.login,
         f"{details.get('os_user', '-')}@{details.get('host', '-')}",
         str(details.get("command", "-")),
-        f"{first}-{last}" if last is not None else "-",
+        "-" if first is None else f"{first}-{'' if last is None else last}",
         "  ".join(f"{name}={value}" for name, value in told),
     )
     head = (printable(record.user_id), str(record.number), iso(record.at))

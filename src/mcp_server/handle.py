@@ -139,7 +139,7 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
             return _replayed(outcome.result or {}, outcome.settlement)
         case "idempotency_conflict":
             raise _idempotency_conflict()
-        case "version_conflict":
+        case "version_conflict" | "locked":
             return None
 
 

@@ -3,15 +3,17 @@
 A busy server spends more on each transaction than on what is in it: the round trip, the commit, the
 change from one process to another. So a command is sent at once if a writer is free; those that
 arrive while all are busy wait, and the next that is free takes all of them: nothing waits for
-company. Each still has its own outcome. A writer waits for no user's lock longer than PATIENCE, and
-if a group fails as a whole, each of its commands is sent by itself, on a connection of its own:
-nobody suffers for another's fault, or for another's lock.
+company. Each still has its own outcome, and if a group fails as a whole, each of its commands is
+sent by itself: nobody suffers for another's fault.
+
+Nor for another's lock. A command whose user's ledger another session holds (another process, an
+erasure, a rebuild) is put aside and looked at again soon: neither a connection nor a lock waits.
 """
 
 import asyncio
+import random
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any
+from typing import NamedTuple
 
 import psycopg
 
@@ -24,10 +26,16 @@ WRITERS = 2
 GROUP = 32
 """Commands in one transaction at most: their users' locks are held for its length, about 10 ms."""
 
-PATIENCE = "100ms"
-"""For a user's lock: ten times as long as a group of another process holds one."""
+LOCK_SECONDS = 5.0
+"""So long a command tries to get its user's lock."""
 
-Waiting = tuple[Json, asyncio.Future[Outcome]]
+
+class Waiting(NamedTuple):
+    """A sealed command, where its outcome goes, and since when (the loop's time) it waits."""
+
+    sealed: Json
+    outcome: asyncio.Future[Outcome]
+    since: float
 
 
 class Writer:
@@ -42,19 +50,20 @@ class Writer:
     async def commit(self, sealed: Json) -> Outcome:
         """Write one command and return what it came to.
 
-        Raises: as the pool does; psycopg.Error.
+        Raises: as the pool does; psycopg.Error: LockNotAvailable after LOCK_SECONDS.
         """
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((sealed, outcome))
-        if self._busy < WRITERS:
-            self._busy += 1
-            self._start(self._write())
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Outcome] = loop.create_future()
+        self._queue(Waiting(sealed, outcome, loop.time()))
         return await outcome
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _queue(self, waiting: Waiting) -> None:
+        self._waiting.append(waiting)
+        if self._busy < WRITERS:
+            self._busy += 1
+            task = asyncio.create_task(self._write())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _write(self) -> None:
         """Write groups until nobody waits. Between the last look and the end nothing is awaited."""
@@ -66,9 +75,9 @@ class Writer:
                             await self._write_group(connection, group)
                             group = self._next()
                 except Exception as error:  # noqa: BLE001 - raised where the command came from
-                    for _, outcome in group:
-                        if not outcome.done():
-                            outcome.set_exception(error)
+                    for waiting in group:
+                        if not waiting.outcome.done():
+                            waiting.outcome.set_exception(error)
         finally:
             self._busy -= 1
 
@@ -78,24 +87,40 @@ class Writer:
 
     async def _write_group(self, connection: Connection, group: list[Waiting]) -> None:
         try:
-            outcomes = await commit_all(connection, [sealed for sealed, _ in group], PATIENCE)
+            outcomes = await commit_all(connection, [waiting.sealed for waiting in group])
         except psycopg.Error:
-            if connection.broken:
+            if len(group) == 1 or connection.broken:
                 raise
             for each in group:
-                self._start(self._write_alone(*each))
+                await self._write_alone(connection, each)
             return
-        for (_, future), outcome in zip(group, outcomes, strict=True):
-            if not future.done():  # its caller may have been cancelled
-                future.set_result(outcome)
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            self._deliver(waiting, outcome)
 
-    async def _write_alone(self, sealed: Json, future: asyncio.Future[Outcome]) -> None:
+    async def _write_alone(self, connection: Connection, waiting: Waiting) -> None:
         try:
-            async with self._pool.connection() as connection:
-                (outcome,) = await commit_all(connection, [sealed])
-        except Exception as error:  # noqa: BLE001 - raised where the command came from
-            if not future.done():
-                future.set_exception(error)
+            (outcome,) = await commit_all(connection, [waiting.sealed])
+        except psycopg.Error as error:
+            if not waiting.outcome.done():
+                waiting.outcome.set_exception(error)
         else:
-            if not future.done():
-                future.set_result(outcome)
+            self._deliver(waiting, outcome)
+
+    def _deliver(self, waiting: Waiting, outcome: Outcome) -> None:
+        if waiting.outcome.done():  # its caller was cancelled
+            return
+        if outcome.status == "locked":
+            self._put_aside(waiting)
+        else:
+            waiting.outcome.set_result(outcome)
+
+    def _put_aside(self, waiting: Waiting) -> None:
+        """Look again in a moment: the longer it has waited, the later, at most 50 ms."""
+        loop = asyncio.get_running_loop()
+        waited = loop.time() - waiting.since
+        if waited > LOCK_SECONDS:
+            problem = "another session has held the user's lock all the time"
+            waiting.outcome.set_exception(psycopg.errors.LockNotAvailable(problem))
+            return
+        pause = random.uniform(0.5, 1) * min(0.05, 0.001 + waited / 4)  # noqa: S311 - no secret
+        loop.call_later(pause, self._queue, waiting)

@@ -6,10 +6,13 @@ requests of any user may go over it, one after another.
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from tests.mcp.serving import token
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 PATIENCE = 30.0
@@ -175,3 +178,29 @@ def request(
 def tool_call(token: str, era: str, tool: str, arguments: Any, **others: Any) -> bytes:
     """Return a whole request that calls a tool."""
     return request(token, era, "tools/call", {"name": tool, "arguments": arguments}, **others)
+
+
+class User:
+    """Calls tools over a connection of their own."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self._wire = Wire(address)
+        self._token = token(name)
+
+    async def __call__(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Return the structured answer, an error's too."""
+        raw = tool_call(self._token, MODERN, tool, arguments)
+        answer = await self._wire.send(raw)
+        assert answer.status == 200
+        structured: dict[str, Any] = answer.json()["result"]["structuredContent"]
+        return structured
+
+    async def timed(self, tool: str, **arguments: Any) -> float:
+        """Return how many seconds a call took that has to succeed."""
+        begun = time.perf_counter()
+        assert "code" not in await self(tool, **arguments)
+        return time.perf_counter() - begun
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._wire.close()

@@ -2,7 +2,7 @@
 
 import typer
 
-from bench import commit, rebuild
+from bench import commit, peers, rebuild
 
 app = typer.Typer(
     name="python -m bench",
@@ -11,6 +11,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("commit")(commit.main)
+app.command("peers")(peers.main)
 app.command("rebuild")(rebuild.main)
 
 

@@ -39,14 +39,14 @@ def main(
     with server.started() as postgres, tempfile.TemporaryDirectory() as folder:
         script = floor.prepare(postgres, Path(folder))
         loads: Loads = {"pgbench": [], "add_task": [], "change": []}
-        with asyncio.Runner(loop_factory=_loop()) as runner:
+        with asyncio.Runner(loop_factory=event_loop()) as runner:
             runner.run(_measure(postgres, script, clients, seconds, rounds, loads))
     figures = _figures(loads)
     print(json.dumps(figures) if as_json else _lines(figures))
 
 
-def _loop() -> Any:
-    """The server's event loop."""
+def event_loop() -> Any:
+    """Return the maker of the event loop that the server uses too."""
     if sys.platform == "win32":
         return None
     import uvloop
@@ -58,7 +58,7 @@ async def _measure(
     postgres: server.Server, script: Path, clients: int, seconds: float, rounds: int, loads: Loads
 ) -> None:
     async with Database(postgres.app) as database:
-        load = _Load(database)
+        load = Load(database)
         await run(postgres, clients, 1, load.add_task)  # every connection, plan and user is warm
         gc.freeze()  # as the server does
         for _ in range(rounds):
@@ -67,7 +67,7 @@ async def _measure(
             loads["change"].append(await run(postgres, clients, seconds, load.change))
 
 
-class _Load:
+class Load:
     """Calls of many users; ``added`` and ``updated`` are tasks with their users."""
 
     def __init__(self, database: Database) -> None:
@@ -104,13 +104,14 @@ def _figures(loads: Loads) -> dict[str, Any]:
         "pgbench_per_s": round(least.per_s),
         "ratio_to_pgbench": round(add.per_s / least.per_s, 3),
         "cpu_ms": round(add.cpu_ms, 3),
-        **{f"add_task_{name}": value for name, value in _rounded(add).items()},
-        **{f"change_{name}": value for name, value in _rounded(change).items()},
-        **{f"pgbench_{name}": value for name, value in _rounded(least).items()},
+        **{f"add_task_{name}": value for name, value in rounded(add).items()},
+        **{f"change_{name}": value for name, value in rounded(change).items()},
+        **{f"pgbench_{name}": value for name, value in rounded(least).items()},
     }
 
 
-def _rounded(figures: Round) -> dict[str, float]:
+def rounded(figures: Round) -> dict[str, float]:
+    """Return what is known of a round, for people."""
     return {k: round(v, 3) for k, v in figures._asdict().items() if v is not None}
 
 

@@ -42,7 +42,8 @@ CONTAINER_IMAGE = "postgres:18"
 # A deadline would only measure how busy the machine is.
 hypothesis.settings.register_profile("quick", max_examples=25, deadline=None, print_blob=True)
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
-hypothesis.settings.load_profile("thorough" if os.environ.get("TASKTRAIL_THOROUGH") else "quick")
+THOROUGH = bool(os.environ.get("TASKTRAIL_THOROUGH"))
+hypothesis.settings.load_profile("thorough" if THOROUGH else "quick")
 
 
 def docker_answers() -> bool:

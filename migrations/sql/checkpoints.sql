@@ -18,8 +18,6 @@ CREATE TABLE tasktrail.checkpoint_heads (
 );
 SELECT tasktrail.protect('tasktrail.checkpoint_heads');
 GRANT INSERT ON tasktrail.checkpoint_heads TO tasktrail_operator;
--- checkpoint_leaves reads the heads of all users, as the owner.
-CREATE POLICY checkpoint ON tasktrail.checkpoint_heads FOR SELECT TO tasktrail_owner USING (true);
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON tasktrail.checkpoints
     FOR EACH STATEMENT EXECUTE FUNCTION tasktrail.append_only();

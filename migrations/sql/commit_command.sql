@@ -12,7 +12,9 @@
 --                         `recorded_at` of that time
 --   idempotency_conflict  the key was used for another request
 --   version_conflict      `conflicts`: the streams that have moved on, with their current versions
--- In the last three cases nothing was written. Conflicts are returned, not raised: an EXCEPTION block
+--   locked                another session holds the user's lock: try again. Nobody waits for it in here,
+--                         because the locks of other users may be held already (events.store.commit_all)
+-- In the last four cases nothing was written. Conflicts are returned, not raised: an EXCEPTION block
 -- would cost a subtransaction in every call.
 CREATE FUNCTION tasktrail.commit_command(
     p_user            text,
@@ -52,13 +54,17 @@ BEGIN
 
     -- 1. The user's lock.
     SELECT l.position, l.hash, l.last_recorded_at INTO base, commit_command.hash, commit_command.recorded_at
-    FROM tasktrail.ledgers l WHERE l.user_id = p_user FOR UPDATE;
+    FROM tasktrail.ledgers l WHERE l.user_id = p_user FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         INSERT INTO tasktrail.ledgers (user_id, position, hash, last_recorded_at)
         VALUES (p_user, 0, sha256('\x7461736b747261696c2f6c65646765722f763100'::bytea || convert_to(p_user, 'UTF8')), 'epoch')
         ON CONFLICT (user_id) DO NOTHING;
         SELECT l.position, l.hash, l.last_recorded_at INTO base, commit_command.hash, commit_command.recorded_at
-        FROM tasktrail.ledgers l WHERE l.user_id = p_user FOR UPDATE;
+        FROM tasktrail.ledgers l WHERE l.user_id = p_user FOR UPDATE SKIP LOCKED;
+        IF NOT FOUND THEN
+            status := 'locked';
+            RETURN;
+        END IF;
     END IF;
 
     -- 2. Has this key been used?

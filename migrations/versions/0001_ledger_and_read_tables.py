@@ -14,6 +14,8 @@ _FILES = (
     "ledgers",
     "events",
     "append_only",
+    "audit_access",
+    "record_access",
     "idempotency",
     "words",
     "tasks",

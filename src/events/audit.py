@@ -4,7 +4,7 @@ A story is told by folding: whoever knows the state before an event and after it
 event changed. So a narrator is fed whole streams, oldest event first.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -54,6 +54,12 @@ from events.task import (
 )
 
 MOST_UNDONE = 500
+TASK_FIELDS = (*tasks.FIELDS, "completed", "deleted")
+CONVERSATION_FIELDS = ("title", "deleted")
+MESSAGE_FIELDS = ("role", "content", "metadata", "external_id", "deleted")
+"""What can change in a thing, and is told."""
+
+_Subject = tuple[str, int]
 
 
 class Entry(NamedTuple):
@@ -142,7 +148,7 @@ class Narrator:
     def _tell_task(self, id_: int, event: Any, stamp: Stamp) -> Told:
         before = self.tasks.get(id_, NO_TASK)
         after = self.tasks[id_] = tasks.evolve(before, event, stamp)
-        changes = _differences(before, after, (*tasks.FIELDS, "completed", "deleted"))
+        changes = differences(before, after, TASK_FIELDS)
         return ("task", id_), f"{_task_verb(event, changes)} task {id_} “{after.title}”", changes
 
     def _tell_conversation(self, id_: int, event: Any, stamp: Stamp) -> Told:
@@ -150,7 +156,7 @@ class Narrator:
         after = self.conversations[id_] = conversations.evolve(before, event, stamp)
         message_id = conversations.message_id(event, stamp)
         if message_id is None:
-            changes = _differences(before, after, ("title", "deleted"))
+            changes = differences(before, after, CONVERSATION_FIELDS)
             title = f" “{after.title}”" if after.title else ""
             return (
                 ("conversation", id_),
@@ -160,7 +166,7 @@ class Narrator:
         old = self.messages.get(message_id, NO_MESSAGE)
         new = conversations.evolve_message(old, event, stamp, id_)
         self.messages[message_id] = new
-        changes = _differences(old, new, ("role", "content", "metadata", "external_id", "deleted"))
+        changes = differences(old, new, MESSAGE_FIELDS)
         if isinstance(event, MessageAdded):
             changes = {"role": (None, event.role), **changes}
         what = f"{_VERBS[type(event)]} message {message_id} of conversation {id_}"
@@ -189,7 +195,8 @@ def _task_verb(event: Any, changes: dict[str, tuple[Any, Any]]) -> str:
     return _VERBS[type(event)]
 
 
-def _differences(before: Any, after: Any, fields: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+def differences(before: Any, after: Any, fields: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """Return {field: (before, after)} of two states of one thing; before is None if it was not."""
     found = {}
     for field in fields:
         old, new = getattr(before, field), getattr(after, field)
@@ -228,20 +235,21 @@ def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
     """Plan to undo the events at the positions ``targets``.
 
     ``story``: all entries of every stream that has a target, oldest first. A target that is undone
-    already is left out, and so are pairs within the targets that cancel each other. A later change
-    of the same field, by an event that is no target and not itself undone, is a conflict.
+    already is left out, and so are pairs within the targets that cancel each other, and, of several
+    targets, changes of what is gone and stays gone. A later change of the same field, by an event
+    that is no target and not itself undone, is a conflict.
 
     Raises:
         Refused: ``limit_exceeded``, above 500 changes; ``invalid_argument``, for what cannot be
             undone: an erasure and what it erased.
     """
     undone = _undone(story)
+    cancelled = _cancelled(story, targets, undone)
     chosen = [
         entry
         for entry in story
-        if entry.position in targets
-        and entry.position not in undone
-        and not (entry.undoes in targets and entry.undoes in undone)
+        if entry.position in targets - cancelled
+        and (entry.position not in undone or undone[entry.position] in targets)
     ]
     if len(chosen) > MOST_UNDONE:
         raise Refused(
@@ -250,21 +258,89 @@ def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
             "Undo a shorter span first: begin with the newest changes.",
         )
     chosen.reverse()
+    if len(targets) > 1:
+        chosen = list(_of_what_is_there(chosen, _gone(story)))
     steps = [(entry.subject, _inverse(entry)) for entry in chosen]
-    return Undo(chosen, steps, _conflicts(story, chosen, targets, undone))
+    return Undo(chosen, steps, _conflicts(story, chosen, targets, undone.keys()))
 
 
-def _undone(story: Sequence[Entry]) -> set[int]:
-    """Return the positions of events whose undoing is in force: not undone in its turn."""
-    undone: set[int] = set()
+def _undone(story: Sequence[Entry]) -> dict[int, int]:
+    """Return the position that undoes each event whose undoing is not undone in its turn."""
+    undone: dict[int, int] = {}
     for entry in reversed(story):
         if entry.undoes is not None and entry.position not in undone:
-            undone.add(entry.undoes)
+            undone[entry.undoes] = entry.position
     return undone
 
 
+def _cancelled(story: Sequence[Entry], targets: set[int], undone: Mapping[int, int]) -> set[int]:
+    """Return the targets that come in pairs, a change and its undoing, with nothing in between.
+
+    Something is in between if it changed a field of theirs: as when B had become C, and undoing the
+    change from A to B, by force, made it A.
+    """
+    stories: dict[_Subject, list[Entry]] = {}
+    for entry in story:
+        stories.setdefault(entry.subject, []).append(entry)
+    entries = {entry.position: entry for entry in story if entry.position in targets}
+    pairs = [(first, last) for first, last in undone.items() if {first, last} <= targets]
+    cancelled: set[int] = set()
+    for first, last in sorted(pairs, key=lambda pair: pair[1] - pair[0]):
+        fields = entries[last].changes.keys() | _set_back(entries[first])
+        if not any(
+            first < entry.position < last
+            and entry.position not in cancelled
+            and entry.changes.keys() & fields
+            for entry in stories[entries[first].subject]
+        ):
+            cancelled |= {first, last}
+    return cancelled
+
+
+_DELETIONS = (TaskDeleted, ConversationDeleted, MessageDeleted)
+_BEGINNINGS = (
+    TaskCreated,
+    TaskRestored,
+    ConversationCreated,
+    ConversationRestored,
+    MessageAdded,
+    MessageRestored,
+)
+
+
+def _set_back(entry: Entry) -> Collection[str]:
+    """Return the fields that undoing an event sets back; that of a beginning only deletes."""
+    return () if isinstance(entry.event, _BEGINNINGS) else entry.changes.keys()
+
+
+def _gone(story: Sequence[Entry]) -> set[_Subject]:
+    """Return what is deleted at the end of ``story``."""
+    gone: set[_Subject] = set()
+    for entry in story:
+        if isinstance(entry.event, _DELETIONS):
+            gone.add(entry.subject)
+        elif isinstance(entry.event, _BEGINNINGS):
+            gone.discard(entry.subject)
+    return gone
+
+
+def _of_what_is_there(chosen: Iterable[Entry], gone: set[_Subject]) -> Iterator[Entry]:
+    """Yield those of ``chosen``, newest first, that can be undone on what is there by then."""
+    for entry in chosen:
+        subject = entry.subject
+        restores = isinstance(entry.event, _DELETIONS)
+        hidden = subject[0] == "message" and ("conversation", entry.record.stream_id) in gone
+        if hidden or (subject in gone and not restores):
+            continue
+        if restores:
+            gone.discard(subject)
+        elif isinstance(entry.event, _BEGINNINGS):
+            gone.add(subject)
+        yield entry
+
+
 def _conflicts(
-    story: Sequence[Entry], chosen: Sequence[Entry], targets: set[int], undone: set[int]
+    story: Sequence[Entry], chosen: Sequence[Entry], targets: set[int], undone: Collection[int]
 ) -> list[Conflict]:
     later: dict[tuple[tuple[str, int], str], list[Entry]] = {}
     for entry in story:

@@ -14,7 +14,7 @@ The first three are computed here when a command is decided, the last in SQL und
 
 import hmac
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -105,7 +105,21 @@ def _holds_float(value: Json | list[Any]) -> bool:
 
 def commit_to(body: Json, salt: bytes) -> bytes:
     """Return the commitment to ``body``; ``salt`` is SALT_BYTES random bytes."""
-    return hmac.digest(salt, _BODY_TAG + jcs(body), "sha256")
+    return _hmac(salt, _BODY_TAG + jcs(body))
+
+
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+_INNER_REST = b"\x36" * (64 - SALT_BYTES)
+_OUTER_REST = b"\x5c" * (64 - SALT_BYTES)
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    """Return HMAC-SHA-256 (RFC 2104), for a salt in half the time of the library's."""
+    if len(key) != SALT_BYTES:
+        return hmac.digest(key, message, "sha256")
+    inner = sha256(key.translate(_INNER) + _INNER_REST + message).digest()
+    return sha256(key.translate(_OUTER) + _OUTER_REST + inner).digest()
 
 
 def hash_content(
@@ -148,12 +162,27 @@ def link(
     return sha256(previous + content_hash + _place(position, stream_id, version, at)).digest()
 
 
-def _holds(stored: bytes, hashed: Callable[..., bytes], *content: Any) -> bool:
-    """Whether ``stored`` is the hash of ``content``; a value that the format forbids has none."""
+def _body_holds(body: Json, salt: bytes, commitment: bytes) -> bool:
     try:
-        return hashed(*content) == stored
+        return commit_to(body, salt) == commitment
+    except NotOurs:  # a value that the format forbids has no commitment
+        return False
+
+
+def _header_holds(record: Record) -> bool:
+    try:
+        content_hash = hash_content(
+            str(record.event_id),
+            str(record.command_id),
+            record.type,
+            record.schema_version,
+            record.stream_type,
+            record.actor,
+            record.commitment,
+        )
     except NotOurs:
         return False
+    return content_hash == record.content_hash
 
 
 class Chain:
@@ -168,15 +197,17 @@ class Chain:
         self.findings: list[Finding] = []
         self.position = 0
         self._hash = genesis(user_id)
-        self._recorded_at = 0
+        self.recorded_at = 0
         self._versions: dict[tuple[str, int], int] = {}
         self._without_body: list[int] = []
 
     def add(self, record: Record) -> None:
         """Check one event against itself and against the one before it."""
-        self._check_order(record)
-        self._check_content(record)
         at = microseconds(record.recorded_at)
+        self._check_order(record, at)
+        self._check_body(record)
+        if not _header_holds(record):
+            self._find(record, "content_hash", "does not match type, actor, ids or commitment")
         expected = link(
             self._hash,
             record.content_hash,
@@ -190,13 +221,13 @@ class Chain:
             self._find(record, "hash", what)
         self._hash = record.hash
         self.position = record.position
-        self._recorded_at = at
+        self.recorded_at = at
 
-    def _check_order(self, record: Record) -> None:
+    def _check_order(self, record: Record, at: int) -> None:
         if record.position != self.position + 1:
             what = f"expected {self.position + 1}: events are missing or added"
             self._find(record, "position", what)
-        if microseconds(record.recorded_at) < self._recorded_at:
+        if at < self.recorded_at:
             self._find(record, "recorded_at", "is earlier than the event before it")
         stream = (record.stream_type, record.stream_id)
         expected = self._versions.get(stream, 0) + 1
@@ -204,7 +235,7 @@ class Chain:
             self._find(record, "version", f"expected {expected} in its stream")
         self._versions[stream] = record.version
 
-    def _check_content(self, record: Record) -> None:
+    def _check_body(self, record: Record) -> None:
         if record.body is None and record.salt is None and record.type != "LedgerErased":
             self._without_body.append(record.position)
         elif record.body is None or record.salt is None:
@@ -212,22 +243,10 @@ class Chain:
         else:
             if len(record.salt) != SALT_BYTES:  # zeros after a salt do not change an HMAC
                 self._find(record, "salt", f"is not {SALT_BYTES} bytes")
-            if not _holds(record.commitment, commit_to, record.body, record.salt):
+            if not _body_holds(record.body, record.salt, record.commitment):
                 self._find(record, "body", "does not match its commitment")
             if record.type == "LedgerErased":
                 self._erased(record)
-        if not _holds(
-            record.content_hash,
-            hash_content,
-            str(record.event_id),
-            str(record.command_id),
-            record.type,
-            record.schema_version,
-            record.stream_type,
-            record.actor,
-            record.commitment,
-        ):
-            self._find(record, "content_hash", "does not match type, actor, ids or commitment")
 
     def _erased(self, record: Record) -> None:
         """A body may be missing where a later erasure covers it."""

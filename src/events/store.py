@@ -28,10 +28,10 @@ class Outcome(NamedTuple):
     ``replayed``: the key was used before for the same request: ``base``, ``recorded_at`` and the
     provisional ``result`` of that time. ``similar``: ids of open tasks by title. Otherwise nothing
     was written; ``conflicts`` then tells the streams that have moved on: [{stream_type, stream_id,
-    version}].
+    version}]. ``locked``: another session is writing this user's ledger; nobody waited for it.
     """
 
-    status: Literal["committed", "replayed", "idempotency_conflict", "version_conflict"]
+    status: Literal["committed", "replayed", "idempotency_conflict", "version_conflict", "locked"]
     base: int
     recorded_at: datetime
     hash: bytes
@@ -53,12 +53,58 @@ class Key(NamedTuple):
     result: Json
 
 
-_NOT_YET = iso(NOT_YET)
-
-_COMMIT = """
-SELECT status, base, recorded_at, hash, result, alike, conflicts
-FROM tasktrail.commit_command(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+_COMMIT = f"""
+SELECT p.ordinality, c.status, c.base, c.recorded_at, c.hash, c.result, c.alike, c.conflicts
+FROM ROWS FROM (
+    jsonb_to_recordset(%s) AS (
+        user_id text, key text, request_hash bytea, result jsonb, command_id uuid, actor jsonb,
+        expected jsonb, events jsonb, tasks jsonb, conversations jsonb, messages jsonb,
+        similar_to text)
+) WITH ORDINALITY AS p,
+LATERAL tasktrail.commit_command(
+    p.user_id, p.key, p.request_hash, p.result, '{iso(NOT_YET)}', p.command_id, p.actor, p.expected,
+    p.events, p.tasks, p.conversations, p.messages, p.similar_to) AS c
 """
+
+
+def seal(
+    user_id: str, draft: Draft, actor: Json, reason: str | None = None, key: Key | None = None
+) -> Json:
+    """Return ``draft`` as it is sent: hashed, but for its events' places and times.
+
+    ``actor`` has the eight fields of docs/ledger-format.md.
+    """
+    command_id = str(uuid4())
+    command: Json = {
+        "user_id": user_id,
+        "command_id": command_id,
+        "actor": actor,
+        "expected": _expected(draft.entries),
+        "events": [sealed(entry, command_id, actor, reason) for entry in draft.entries] or None,
+        "tasks": _rows(draft.changed_tasks()),
+        "conversations": _rows(draft.changed_conversations()),
+        "messages": _rows(draft.changed_messages()),
+        "similar_to": "\n".join(draft.similar_to) or None,
+    }
+    if key is not None:
+        command["key"] = key.key
+        command["request_hash"] = rf"\x{key.request_hash.hex()}"
+        command["result"] = key.result
+    return command
+
+
+async def commit_all(connection: Connection, commands: list[Json]) -> list[Outcome]:
+    """Write sealed commands of different users, in one round trip and one transaction.
+
+    Each has its own outcome; an error is one of all. Sorted by user, so that two of these at once
+    cannot wait for each other's locks in a circle.
+    """
+    order = sorted(range(len(commands)), key=lambda index: commands[index]["user_id"])
+    parameters = orjson.dumps([commands[index] for index in order]).decode()
+    cursor = await connection.execute(_COMMIT, (parameters,), binary=True)
+    rows = await cursor.fetchall()
+    outcomes = {order[ordinal - 1]: Outcome(*row) for ordinal, *row in rows}
+    return [outcomes[index] for index in range(len(commands))]
 
 
 async def commit(
@@ -69,59 +115,25 @@ async def commit(
     reason: str | None = None,
     key: Key | None = None,
 ) -> Outcome:
-    """Write ``draft`` and, with it, the rows it folds to and the answer to a repetition.
-
-    ``actor`` has the eight fields of docs/ledger-format.md. All or nothing, in one round trip.
-    """
-    command_id = str(uuid4())
-    # All as text, which costs psycopg half of what its adapters do.
-    arguments = (
-        user_id,
-        key.key if key else None,
-        rf"\x{key.request_hash.hex()}" if key else None,
-        _json(key.result) if key else None,
-        _NOT_YET,
-        command_id,
-        _json(actor),
-        _expected(draft.entries),
-        _events(draft.entries, command_id, actor, reason),
-        _rows(draft.changed_tasks()),
-        _rows(draft.changed_conversations()),
-        _rows(draft.changed_messages()),
-        "\n".join(draft.similar_to) if draft.similar_to else None,
-    )
-    cursor = await connection.execute(_COMMIT, arguments, binary=True)
-    return Outcome(*await cursor.fetchone())  # type: ignore[misc] # a function returns a row
+    """Write one draft and, with it, the rows it folds to and the answer to a repetition."""
+    (outcome,) = await commit_all(connection, [seal(user_id, draft, actor, reason, key)])
+    return outcome
 
 
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _expected(entries: list[Entry]) -> str | None:
+def _expected(entries: list[Entry]) -> list[Json] | None:
     """The versions at which the existing streams were read: before the first event of each."""
     first: dict[tuple[str, int], int] = {}
     for entry in entries:
         if entry.stream_id > 0:
             first.setdefault((entry.stream_type, entry.stream_id), entry.version - 1)
-    if not first:
-        return None
-    return _json(
-        [
-            {"stream_type": type_, "stream_id": id_, "version": version}
-            for (type_, id_), version in first.items()
-        ]
-    )
+    return [
+        {"stream_type": type_, "stream_id": id_, "version": version}
+        for (type_, id_), version in first.items()
+    ] or None
 
 
-def _rows(rows: list[Any]) -> str | None:
-    return _json([row._asdict() for row in rows]) if rows else None
-
-
-def _events(entries: list[Entry], command_id: str, actor: Json, reason: str | None) -> str | None:
-    if not entries:
-        return None
-    return _json([sealed(entry, command_id, actor, reason) for entry in entries])
+def _rows(rows: list[Any]) -> list[Json] | None:
+    return [row._asdict() for row in rows] or None
 
 
 def sealed(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Json:

@@ -17,10 +17,10 @@ from typing import IO, Protocol
 from pydantic import ValidationError
 
 from events import catalog
-from events.ledger import Chain, Finding, Head, Record
+from events.ledger import Chain, Finding, Head, Json, Record
 from mcp_server import bundle_format as form
 from mcp_server.bundle_format import BadManifest, Manifest
-from mcp_server.checkpoint import Attestation, BadCheckpoint, Proof
+from mcp_server.checkpoint import Attestation, BadCheckpoint, Proof, Statement, text_of
 from mcp_server.event_line import LONGEST, BadLine, from_line
 from mcp_server.note import BadKey, PublicKey
 
@@ -92,6 +92,19 @@ def verify_bundle(
             yield end.finding
         except _ZIP_FAULTS as fault:
             yield Finding(0, "bundle", f"cannot be read as a zip: {_plain(str(fault))}")
+
+
+def describe(path: Path) -> Json:
+    """Return what a bundle that ``verify_bundle`` found whole says of itself."""
+    with zipfile.ZipFile(path) as archive:
+        entries = _entries(archive)
+        manifest = Manifest.from_bytes(_small(archive, entries[form.MANIFEST]))
+        summary: Json = manifest.model_dump(exclude={"files", "format", "created_at"})
+        if form.CHECKPOINT in entries:
+            note = _small(archive, entries[form.CHECKPOINT]).decode()
+            summary["checkpoint"] = Statement.read(text_of(note)).number
+            summary["signed_by"] = _small(archive, entries[form.KEY]).decode().strip()
+    return summary
 
 
 def _plain(text: str) -> str:

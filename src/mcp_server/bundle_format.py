@@ -14,13 +14,13 @@ and against one who makes the whole chain anew, the signed checkpoint.
 """
 
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Literal
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from events.ledger import Head, jcs
-from mcp_server.event_line import Whole, to_time
+from mcp_server.event_line import HexHash, Whole, to_time
 
 EVENTS = "events.jsonl"
 MANIFEST = "manifest.json"
@@ -34,7 +34,6 @@ COMMENT_TAG = b"tasktrail-bundle sha256="
 COMMENT_BYTES = len(COMMENT_TAG) + 64
 
 _SEAL_TAG = b"tasktrail/manifest/v1\0"
-HexHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class BadManifest(Exception):

@@ -4,7 +4,7 @@ Findings are written as they come, and none is kept: there may be millions.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import orjson
 
@@ -21,6 +21,7 @@ class CheckOutput:
         self._as_json = as_json
         self._quiet = quiet
         self._totals: dict[str, int] = {}
+        self._said: dict[str, object] = {}
         if as_json:
             sys.stdout.write('{"findings": [')
 
@@ -42,12 +43,23 @@ class CheckOutput:
             sys.stdout.write(finding.line() + "\n")
         self.findings += 1
 
+    def say(self, said: Mapping[str, object]) -> None:
+        """Write what is so, beside the totals: a line each; as JSON, in the one object."""
+        if self._as_json:
+            self._said.update(said)
+            return
+        for name, value in said.items():
+            sys.stdout.write(f"{name.replace('_', ' ')}: {value}\n")
+
     def end(self, seconds: float) -> None:
         """Write the summary."""
         if self._as_json:
-            summary = {**self._totals, "seconds": round(seconds, 3)}
+            summary = {**self._totals, **self._said, "seconds": round(seconds, 3)}
             sys.stdout.write("],\n" + orjson.dumps(summary).decode().removeprefix("{") + "\n")
             return
-        counts = ", ".join(f"{number:,} {name}" for name, number in self._totals.items())
-        rate = self._totals.get("events", 0) / max(seconds, 1e-6)
-        sys.stdout.write(f"{counts} in {seconds:.1f} s ({rate:,.0f} events/s)\n")
+        totals = self._totals or {"findings": self.findings}
+        counts = ", ".join(f"{number:,} {name}" for name, number in totals.items())
+        rate = ""
+        if "events" in self._totals:
+            rate = f" ({self._totals['events'] / max(seconds, 1e-6):,.0f} events/s)"
+        sys.stdout.write(f"{counts} in {seconds:.1f} s{rate}\n")

@@ -99,6 +99,11 @@ def checked(note: str, key: PublicKey) -> Statement:
         raise BadCheckpoint(str(fault)) from None
 
 
+def text_of(note: str) -> str:
+    """Return the text of a note, whoever signed it."""
+    return note.rpartition("\n\n")[0] + "\n"
+
+
 def hash_of(note: str) -> str:
     """Return what the next checkpoint calls this one."""
     return sha256(note.encode()).hexdigest()

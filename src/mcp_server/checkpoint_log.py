@@ -19,6 +19,7 @@ from mcp_server.checkpoint import (
     hash_of,
     leaf,
     prove,
+    text_of,
 )
 from mcp_server.note import BadKey, PublicKey
 
@@ -295,8 +296,3 @@ async def _check_outside(
     if not await still_states(connection, statement):
         return f"{statement.number}: the heads in the database are not those that were signed"
     return None
-
-
-def text_of(note: str) -> str:
-    """Return the text of a note, whoever signed it."""
-    return note.rpartition("\n\n")[0] + "\n"

@@ -22,13 +22,26 @@ COMMANDS = {
     "migrate": "mcp_server.migrate_command:migrate_schema",
     "doctor": "mcp_server.doctor_command:doctor",
     "rebuild-projections": "mcp_server.rebuild_command:rebuild_projections",
+    "history": "mcp_server.history_command:history",
+    "replay": "mcp_server.replay_command:replay",
+    "diff": "mcp_server.diff_command:diff",
+    "access": "mcp_server.access_command:access",
     "export": "mcp_server.export_command:export",
     "report": "mcp_server.report_command:report",
     "checkpoint": "mcp_server.checkpoint_command:checkpoint",
     "erase": "mcp_server.erase_command:erase_command",
     "hold": "mcp_server.erase_command:hold",
     "seed": "mcp_server.seed_command:seed",
+    "verify": "mcp_server.verify_command:verify",
 }
+
+
+_NO_SCHEMA = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
 
 
 def main() -> None:
@@ -72,6 +85,11 @@ def _run(command: Callable[[], None]) -> None:
         _fail(2, str(error))
     except Refused as refusal:
         _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
+    except _NO_SCHEMA:
+        _fail(3, "The database has no Tasktrail in it, or an older one. Run: tasktrail migrate")
+    except psycopg.errors.InsufficientPrivilege as error:
+        said = error.diag.message_primary
+        _fail(3, f"This login may not do that: {said}.\n`tasktrail doctor` says more.")
     except psycopg.OperationalError as error:
         _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")
 

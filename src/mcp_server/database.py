@@ -14,8 +14,10 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from events.errors import Refused
-from events.store import Connection
+from events.ledger import Json
+from events.store import Connection, Outcome
 from mcp_server.pool import Pool
+from mcp_server.writer import Writer
 
 T = TypeVar("T")
 
@@ -34,7 +36,9 @@ class Database:
 
     def __init__(self, conninfo: str, size: int = 10, wait: float = 5.0) -> None:
         """``size``: connections at most; ``wait``: seconds that a call waits for one."""
+        self._wait = wait
         self._pool = Pool(conninfo, size, wait, configure=_configure)
+        self._writer = Writer(self._pool)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
@@ -63,9 +67,14 @@ class Database:
         """
         try:
             async with self._pool.connection() as connection:
-                return await query(connection)
-        except _AWAY:
-            await self._drop_dead()
+                try:
+                    return await query(connection)
+                except psycopg.OperationalError:
+                    if not connection.broken:  # it was answered: too slow, or locked
+                        raise
+        except _AWAY as error:
+            raise _unavailable() from error
+        await self._drop_dead()
         async with self.connection() as connection:
             return await query(connection)
 
@@ -76,18 +85,36 @@ class Database:
         except (*_AWAY, TimeoutError) as error:
             raise _unavailable() from error
 
+    async def commit(self, sealed: Json) -> Outcome:
+        """Write one command (``events.store.seal``), perhaps together with those of other users.
+
+        Raises: Refused ``unavailable``.
+        """
+        try:
+            return await self._writer.commit(sealed)
+        except _AWAY as error:
+            raise _unavailable() from error
+
     @asynccontextmanager
     async def turn(self, user_id: str) -> AsyncIterator[None]:
         """Let one command of a user run at a time in this process.
 
         They would wait for each other at the user's lock anyway, each holding a connection that
         other users could have.
+
+        Raises: Refused ``unavailable``, if those before it take too long.
         """
         lock = self._turns.get(user_id)
         if lock is None:
             lock = self._turns[user_id] = asyncio.Lock()
-        async with lock:
+        try:
+            await asyncio.wait_for(lock.acquire(), self._wait)
+        except TimeoutError as error:
+            raise _unavailable() from error
+        try:
             yield
+        finally:
+            lock.release()
 
 
 _LIMITS = """

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from events.ledger import Json, Record, jcs
 
@@ -19,7 +20,14 @@ LONGEST = 1 << 20
 _INT64 = 2**63 - 1
 Whole = Annotated[int, Field(ge=0, le=_INT64)]
 Hash = Annotated[bytes, Field(min_length=32, max_length=32)]
-Salt = Annotated[bytes, Field(min_length=16, max_length=16)]
+HexHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_HexSalt = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+_Uuid = Annotated[
+    str, Field(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
+]
+_Time = Annotated[
+    str, Field(pattern=r"^[0-9-]{10}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$")
+]
 
 
 class BadLine(Exception):
@@ -27,7 +35,7 @@ class BadLine(Exception):
 
 
 class _Line(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", val_json_bytes="hex")
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     user_id: str
     position: Whole
@@ -36,15 +44,15 @@ class _Line(BaseModel):
     version: Whole
     type: str
     schema_version: Whole
-    event_id: UUID
-    command_id: UUID
+    event_id: _Uuid
+    command_id: _Uuid
     actor: dict[str, Any]
-    commitment: Hash
+    commitment: HexHash
     body: dict[str, Any] | None
-    salt: Salt | None
-    content_hash: Hash
-    hash: Hash
-    recorded_at: AwareDatetime
+    salt: _HexSalt | None
+    content_hash: HexHash
+    hash: HexHash
+    recorded_at: _Time
 
 
 def to_line(user_id: str, record: Record) -> bytes:
@@ -79,16 +87,36 @@ def from_line(line: bytes) -> tuple[str, Record]:
         BadLine: it is not JSON, not an event, or not in canonical form.
     """
     try:
-        fields = dict(_Line.model_validate_json(line))
-        user_id = fields.pop("user_id")
-        record = Record(**fields)
-        canonical = to_line(user_id, record)
+        columns = orjson.loads(line)
+        if orjson.dumps(columns, option=orjson.OPT_SORT_KEYS) != line:
+            raise BadLine("is not in canonical form")
+        row = _Line.model_validate(columns)
+        return row.user_id, _record(row)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in problem["loc"][:1])
-        raise BadLine(f"{where}: {problem['type']}" if where else "is not JSON") from None
-    except (ValueError, OverflowError, TypeError, RecursionError):
+        raise BadLine(f"{where}: {problem['type']}" if where else "is no object") from None
+    except orjson.JSONDecodeError:
+        raise BadLine("is not JSON") from None
+    except (ValueError, TypeError):
         raise BadLine("holds a value that no event can hold") from None
-    if canonical != line:
-        raise BadLine("is not in canonical form")
-    return user_id, record
+
+
+def _record(row: _Line) -> Record:
+    return Record(
+        row.position,
+        row.stream_type,
+        row.stream_id,
+        row.version,
+        row.type,
+        row.schema_version,
+        UUID(row.event_id),
+        UUID(row.command_id),
+        row.actor,
+        bytes.fromhex(row.commitment),
+        row.body,
+        None if row.salt is None else bytes.fromhex(row.salt),
+        bytes.fromhex(row.content_hash),
+        bytes.fromhex(row.hash),
+        datetime.fromisoformat(row.recorded_at),
+    )

@@ -13,13 +13,15 @@ import orjson
 import typer
 
 from events.ledger import Json
-from mcp_server import settings, target
+from mcp_server import access, settings, target
+from mcp_server.access import Access
 from mcp_server.bundle_writer import write_bundle
 from mcp_server.checkpoint import Attestation, BadCheckpoint
 from mcp_server.checkpoint_log import attest
 from mcp_server.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
 from mcp_server.progress import WorkProgress
-from mcp_server.snapshot import Snapshot, snapshot
+from mcp_server.snapshot import Snapshot
+from mcp_server.target import Target
 
 Tell = Callable[[int], None]
 
@@ -48,10 +50,10 @@ def export(
         raise typer.BadParameter("A bundle is a zip: give it a file.", param_hint="--output")
     with target.opened(settings.read()) as database:
         if to_stdout:
-            asyncio.run(_export(database.server, user, format_, sys.stdout.buffer))
+            asyncio.run(_export(database, user, format_, sys.stdout.buffer))
             return
         with replaced(output) as file:
-            summary = asyncio.run(_export(database.server, user, format_, file))
+            summary = asyncio.run(_export(database, user, format_, file))
     summary["file"] = str(output)
     _show(summary, json)
 
@@ -68,9 +70,11 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-async def _export(conninfo: str, user: str, format_: Format, file: BinaryIO) -> Json:
+async def _export(database: Target, user: str, format_: Format, file: BinaryIO) -> Json:
     """Write the ledger and return a summary of it."""
-    async with snapshot(conninfo, user) as ledger:
+    looked = Access("export", {"format": format_.value}, 1)
+    async with access.opened(database, user, looked) as ledger:
+        await access.record(database, user, looked._replace(last=ledger.head.position))
         with WorkProgress("exporting", ledger.head.position) as progress:
             await _write(ledger, format_, file, progress.advance)
         return {

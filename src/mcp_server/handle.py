@@ -8,6 +8,7 @@ A version conflict means that another process was quicker: read again and decide
 
 import asyncio
 import random
+from contextvars import ContextVar
 from hashlib import sha256
 from typing import Literal, NamedTuple, Protocol
 
@@ -17,11 +18,14 @@ from events import store
 from events.conversation import conversation_not_found, message_not_found
 from events.draft import Draft
 from events.errors import Refused
-from events.ledger import Json
+from events.ledger import Head, Json
 from events.stamp import Settlement, settle
 from mcp_server.database import Database
 from projections import current
 from projections.current import NOTHING_FOUND, Found, Wanted
+
+written: ContextVar[Head | None] = ContextVar("written", default=None)
+"""The ledger's head after the write of the call under way: what its receipt is made of."""
 
 TRIES = 20
 """With 3, of two processes that keep changing one task every fifteenth command was refused."""
@@ -116,24 +120,26 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
     answer = command.decide(draft)
     if not draft.entries and not key:
         return answer
-    async with database.connection() as writer:
-        outcome = await store.commit(
-            writer,
+    outcome = await database.commit(
+        store.seal(
             context.user_id,
             draft,
             actor(command.tool, context),
             command.reason,
             store.Key(key, request_hash, answer) if key else None,
         )
+    )
     match outcome.status:
         case "committed":
+            if draft.entries:
+                written.set(Head(outcome.base + len(draft.entries), outcome.hash))
             settled: Json = settle(answer, outcome.settlement)
             return settled
         case "replayed":
             return _replayed(outcome.result or {}, outcome.settlement)
         case "idempotency_conflict":
             raise _idempotency_conflict()
-        case "version_conflict":
+        case "version_conflict" | "locked":
             return None
 
 

@@ -1,25 +1,58 @@
 """Work that is cut into spans, done by one process or by several, each with its own connection.
 
-Several processes, because folding is Python's work and one process keeps one core busy. A worker
-ends when the pipe to its parent does: killing the parent leaves none behind.
+Several processes, because folding is Python's work and one process keeps one core busy. Killing
+the parent leaves none behind: a worker watches it, and ends in the middle of what it does.
 """
 
 import gc
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from threading import Thread
+from typing import Annotated, Any, TypeVar
 
 import psycopg
+import typer
 from psycopg import Connection
 
+from mcp_server.failure import Failure
 from projections.spans import Span
 
 T = TypeVar("T")
 Work = Callable[[Connection[Any], Span], T]
+
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
+DEFAULT_JOBS = max(1, (os.cpu_count() or 2) // 2)
+"""Half as many as there are cores: Postgres has as much work with it as we have."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+class SeesTooLittle(Failure):
+    """A login that sees one user at a time would find nothing wrong with all the others."""
+
+    exit_code = 3
+
+
+def require_sight(connection: Connection[Any]) -> None:
+    """Raises: SeesTooLittle, when row-level security hides other users from this login."""
+    cursor = connection.execute(
+        """
+        SELECT r.rolsuper OR r.rolbypassrls
+            OR pg_has_role('tasktrail_operator', 'USAGE')
+            OR pg_has_role('tasktrail_auditor', 'USAGE')
+        FROM pg_roles r WHERE r.rolname = current_user
+        """
+    )
+    if not cursor.fetchall()[0][0]:
+        raise SeesTooLittle(
+            f"The login {connection.info.user!r} sees one user at a time. Set ADMIN_DATABASE_URL to"
+            " one that is a member of tasktrail_operator."
+        )
 
 
 @contextmanager
@@ -84,12 +117,20 @@ def _collect_garbage_seldom() -> None:
 
 
 def _serve(pipe: Pipe, conninfo: str, work: Work[Any]) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     _collect_garbage_seldom()
     try:
         with connected(conninfo) as connection:
             while True:
                 pipe.send(work(connection, pipe.recv()))
-    except EOFError:
+    except (EOFError, ConnectionError):
         return
     except Exception as error:  # noqa: BLE001 - it goes on in the parent
         pipe.send(error)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

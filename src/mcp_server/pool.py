@@ -7,9 +7,10 @@ longest, and back to the pool only when nobody waits.
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
@@ -20,6 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 MAX_WAITING = 1000
 MAX_KEPT = 100  # as many statements as psycopg prepares
+LONGEST = 20.0  # seconds for one statement, more than the server's own timeouts allow
 
 
 class Connection(AsyncConnection[Any]):
@@ -49,7 +51,22 @@ class Connection(AsyncConnection[Any]):
             kept = self._kept[query, binary] = (query, self.cursor(binary=binary))
         # The very object of the first time: psycopg compares identities.
         statement, cursor = kept
-        return await cursor.execute(statement, params, prepare=prepare)
+        alarm = asyncio.get_running_loop().call_later(LONGEST, self._hang_up)
+        try:
+            return await cursor.execute(statement, params, prepare=prepare)
+        finally:
+            alarm.cancel()
+
+    def _hang_up(self) -> None:
+        """End the socket: whoever waits for its answer is told that the server has gone.
+
+        The network, a pooler or the server's machine has fallen silent; the server's own timeouts
+        would have spoken before. (To cancel the statement would mean to wait for them to answer.)
+        """
+        same = socket.socket(fileno=self.fileno())
+        with suppress(OSError):
+            same.shutdown(socket.SHUT_RDWR)
+        same.detach()  # it is libpq that closes it
 
 
 class Pool:

@@ -1,6 +1,5 @@
 """``rebuild-projections``: replay the ledger into the read tables, or only compare."""
 
-import os
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,19 +9,12 @@ from psycopg import Connection
 from mcp_server import settings, target
 from mcp_server.check_output import CheckOutput
 from mcp_server.failure import Failure
-from mcp_server.jobs import connected, each
+from mcp_server.jobs import DEFAULT_JOBS, AsJson, Jobs, connected, each, require_sight
 from mcp_server.progress import WorkProgress
 from projections.rebuild import rebuild
 from projections.spans import plan
 
 _ONE_AT_A_TIME = 7_461_736_275  # an arbitrary number that names this advisory lock
-
-DEFAULT_JOBS = max(1, (os.cpu_count() or 2) // 2)
-"""Processes: Postgres has as much work with it as we have."""
-
-User = Annotated[str | None, typer.Option(help="Only this user's rows.")]
-Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 class AlreadyRunning(Failure):
@@ -32,7 +24,7 @@ class AlreadyRunning(Failure):
 
 
 def rebuild_projections(
-    user: User = None,
+    user: Annotated[str | None, typer.Option(help="Only this user's rows.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare only; exit 1 if something differs.")
     ] = False,
@@ -45,6 +37,7 @@ def rebuild_projections(
     """Replay the ledger into the read tables, online: only what differs is written."""
     mending = fix or not check
     with target.opened(settings.read()) as database, connected(database.admin) as connection:
+        require_sight(connection)
         if mending:
             _alone(connection)
         events, spans = plan(connection, user)

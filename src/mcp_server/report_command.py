@@ -18,11 +18,12 @@ import orjson
 import typer
 
 from events.ledger import Head, Json
-from mcp_server import settings, target
+from mcp_server import access, settings, target
+from mcp_server.access import Access
 from mcp_server.event_line import to_line, to_time
 from mcp_server.export_command import replaced
 from mcp_server.progress import WorkProgress
-from mcp_server.snapshot import snapshot
+from mcp_server.target import Target
 
 MANY = 50_000
 _FOLDER = Path(__file__).parent / "report"
@@ -37,7 +38,7 @@ def report(
 ) -> None:
     """Write a page with the timeline, the state at any moment, and the chain to verify."""
     with target.opened(settings.read()) as database, replaced(output) as file:
-        head = asyncio.run(_report(database.server, user, file))
+        head = asyncio.run(_report(database, user, file))
     summary = {"user": user, "events": head.position, "head_hash": head.hash.hex()}
     if json:
         print(orjson.dumps({**summary, "file": str(output)}).decode())  # noqa: T201 - a command
@@ -46,8 +47,10 @@ def report(
     print(f"open it in a browser: {output.resolve().as_uri()}")  # noqa: T201
 
 
-async def _report(conninfo: str, user: str, file: BinaryIO) -> Head:
-    async with snapshot(conninfo, user) as ledger:
+async def _report(database: Target, user: str, file: BinaryIO) -> Head:
+    looked = Access("report", {}, 1)
+    async with access.opened(database, user, looked) as ledger:
+        await access.record(database, user, looked._replace(last=ledger.head.position))
         if ledger.head.position > MANY:
             note = (
                 f"tasktrail: {ledger.head.position} events make a page that browsers open slowly."

@@ -36,8 +36,9 @@ from events.errors import Refused
 from events.ledger import Json
 from mcp_server import caller, metrics
 from mcp_server.database import Database
-from mcp_server.handle import Context, handle, refuse_unknown_cause
+from mcp_server.handle import Context, handle, refuse_unknown_cause, written
 from mcp_server.limiter import Limiter
+from mcp_server.receipt import write_receipt
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue, prompts
 from mcp_server.tools.arguments import Arguments
@@ -52,6 +53,9 @@ _HOUR = CacheHint(ttl_ms=3_600_000, scope="public")
 _NEVER = CacheHint(ttl_ms=0, scope="private")
 _LEGACY_RESOURCE_NOT_FOUND = -32002
 _RESOURCE = re.compile(r"(task|conversation)://([0-9]{1,16})", re.ASCII)
+
+RECEIPT = "tasktrail/receipt"
+"""The key in the `_meta` of a write's result: `position:hash` (`tasktrail verify --receipt`)."""
 
 INSTRUCTIONS = (
     "Tasktrail keeps the user's tasks and conversations, and remembers every change for ever."
@@ -133,10 +137,13 @@ class TasktrailServer(MCPServer[None]):
         started = time.perf_counter()
         position: Any = None
         try:
+            written.set(None)
             answer = await self._answer(tool, arguments, who, scopes)
             position, outcome = answer.get("position"), "ok"
             return CallToolResult(
-                content=[TextContent(text=tool.text(answer))], structured_content=answer
+                content=[TextContent(text=tool.text(answer))],
+                structured_content=answer,
+                meta=_receipt(),
             )
         except Refused as refusal:
             outcome = refusal.code
@@ -258,6 +265,12 @@ def _parse(tool: Tool, arguments: dict[str, Any]) -> Arguments:
         return tool.arguments.model_validate(given)
     except ValidationError as error:
         raise as_refusal(tool, error) from None
+
+
+def _receipt() -> dict[str, Any] | None:
+    """Return what a write's caller can keep to show later that it was there; no model reads it."""
+    head = written.get()
+    return {RECEIPT: write_receipt(head)} if head is not None else None
 
 
 def _refused(refusal: Refused) -> CallToolResult:

@@ -1,7 +1,7 @@
 """One user's whole ledger at one moment, read in pages: what exports and reports are made of."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import NamedTuple
 
 from psycopg import AsyncConnection
@@ -9,12 +9,14 @@ from psycopg import AsyncConnection
 from events.ledger import Head, Record
 from events.store import Connection, read_ledger
 from mcp_server.failure import Failure
+from projections import history
 
 
 class NoLedger(Failure):
     """Nothing was ever written for this user."""
 
-    exit_code = 2
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"Nothing was ever written for user {user_id!r}.")
 
 
 class Snapshot(NamedTuple):
@@ -29,6 +31,7 @@ class Snapshot(NamedTuple):
         return read_ledger(self.connection, self.user_id, until=self.head.position)
 
 
+_FREEZE = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _READ_HEAD = """
 SELECT l.position, l.hash FROM tasktrail.as_user(%s) AS u, LATERAL (
     SELECT position, hash FROM tasktrail.ledgers WHERE user_id = u
@@ -37,8 +40,8 @@ SELECT l.position, l.hash FROM tasktrail.as_user(%s) AS u, LATERAL (
 
 
 @asynccontextmanager
-async def snapshot(conninfo: str, user_id: str) -> AsyncIterator[Snapshot]:
-    """Yield the user's ledger as it is now; an erasure meanwhile does not show in it.
+async def snapshot(conninfo: str, user_id: str, *, frozen: bool = True) -> AsyncIterator[Snapshot]:
+    """Yield the user's ledger as it is now; an erasure meanwhile shows only if not ``frozen``.
 
     Raises:
         NoLedger: there is none.
@@ -46,10 +49,19 @@ async def snapshot(conninfo: str, user_id: str) -> AsyncIterator[Snapshot]:
     """
     async with (
         await AsyncConnection.connect(conninfo, autocommit=True) as connection,
-        connection.transaction(),
+        connection.transaction() if frozen else nullcontext(),
     ):
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        if frozen:
+            await connection.execute(_FREEZE)
         row = await (await connection.execute(_READ_HEAD, (user_id,))).fetchone()
         if row is None or row[0] == 0:
-            raise NoLedger(f"Nothing was ever written for user {user_id!r}.")
+            raise NoLedger(user_id)
         yield Snapshot(user_id, Head(*row), connection)
+
+
+async def position_at(ledger: Snapshot, when: history.Moment | None) -> int:
+    """Return the last position that counts at a moment, None being now."""
+    if when is None:
+        return ledger.head.position
+    position = await history.position_at(ledger.connection, ledger.user_id, when)
+    return min(position, ledger.head.position)

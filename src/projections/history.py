@@ -1,6 +1,6 @@
 """Questions to the ledger itself: pages of what happened, streams as they were, undoable spans."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -10,6 +10,8 @@ from events.store import Connection
 
 _COLUMNS = ", ".join(f"e.{name}" for name in Record._fields)
 END = 2**63 - 1
+PAGE = 250
+"""Events per read of something long: little enough that other calls need not wait."""
 Stream = tuple[str, int]
 Moment = int | datetime
 
@@ -18,7 +20,7 @@ class Filter(NamedTuple):
     """Which events. ``since`` is inclusive, ``until`` exclusive: positions or times.
 
     ``caused_in``: events that a conversation caused; with ``stream`` too, either is enough.
-    ``client``: a verified id or a claimed name.
+    ``client``: a verified id or a claimed name. ``reason``: words that occur in it, in any case.
     """
 
     stream: Stream | None = None
@@ -27,13 +29,19 @@ class Filter(NamedTuple):
     until: Moment | None = None
     client: str | None = None
     event_type: str | None = None
+    tool: str | None = None
+    reason: str | None = None
 
+
+EVERYTHING = Filter()
 
 _STREAM = "(e.stream_type = %(stream_type)s AND e.stream_id = %(stream_id)s)"
 _CAUSED = "(e.actor->>'conversation_id')::bigint = %(caused_in)s"
 _CONDITIONS = {
     "client": "%(client)s IN (e.actor->>'client_id', e.actor->>'client_name')",
     "event_type": "e.type = %(event_type)s",
+    "tool": "e.actor->>'tool' = %(tool)s",
+    "reason": "strpos(lower(e.body->>'reason'), lower(%(reason)s)) > 0",
 }
 _BOUNDS = {
     ("since", int): "e.position >= %(since)s",
@@ -69,16 +77,40 @@ async def page(
             WHERE e.user_id = u AND e.position < %(below)s{_where(filter_)}
             ORDER BY e.position DESC LIMIT %(limit)s
         ) AS e ORDER BY e.position DESC"""
-    parameters: dict[str, Any] = {
+    parameters = {**_parameters(user_id, filter_), "below": below, "limit": limit}
+    cursor = await connection.execute(statement, parameters, binary=True)
+    return [Record(*row) for row in await cursor.fetchall()]
+
+
+def _parameters(user_id: str, filter_: Filter) -> dict[str, Any]:
+    return {
         **filter_._asdict(),
         "user_id": user_id,
-        "below": below,
-        "limit": limit,
         "stream_type": filter_.stream and filter_.stream[0],
         "stream_id": filter_.stream and filter_.stream[1],
     }
-    cursor = await connection.execute(statement, parameters, binary=True)
-    return [Record(*row) for row in await cursor.fetchall()]
+
+
+async def walk(
+    connection: Connection, user_id: str, filter_: Filter, until: int
+) -> AsyncGenerator[list[Record], None]:
+    """Yield the events up to position ``until`` that ``filter_`` names, oldest first, in pages."""
+    statement = f"""
+        SELECT e.* FROM tasktrail.as_user(%(user_id)s) AS u, LATERAL (
+            SELECT {_COLUMNS} FROM tasktrail.events e
+            WHERE e.user_id = u AND e.position > %(after)s AND e.position <= %(last)s
+            {_where(filter_)}
+            ORDER BY e.position LIMIT {PAGE}
+        ) AS e ORDER BY e.position"""
+    parameters = {**_parameters(user_id, filter_), "after": 0, "last": until}
+    while True:
+        cursor = await connection.execute(statement, parameters, binary=True)
+        found = [Record(*row) for row in await cursor.fetchall()]
+        if found:
+            yield found
+        if len(found) < PAGE:
+            return
+        parameters["after"] = found[-1].position
 
 
 _STREAMS = f"""
@@ -90,9 +122,6 @@ SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
     ORDER BY e.position LIMIT %s
 ) AS e ORDER BY e.position
 """
-
-PAGE = 250
-"""Events per read of something long: little enough that other calls need not wait."""
 
 
 async def streams(

@@ -242,8 +242,8 @@ def test_an_event_shows_before_and_after_who_and_why(opened: Open) -> None:
     with opened(a_day_with_an_agent()) as window:
         window.click("#rows [aria-posinset='8']")
         text = window.text("#event-body")
-        assert window.text("#event-body del") == "Book a van"
-        assert window.text("#event-body ins") == "Book a large van"
+        assert window.text("#event-body del") == "before: Book a van"
+        assert window.text("#event-body ins") == "after: Book a large van"
         for expected in ("the small one does not take the piano", "message 2", "assistant-web"):
             assert expected in text
         assert "update_task" in text

@@ -23,6 +23,7 @@ from mcp_server.bundle import verify_bundle
 from mcp_server.checkpoint import checked
 from mcp_server.checkpoint_command import KeyTrouble, NotKept, NotSigned, make_key
 from mcp_server.checkpoint_log import verify_checkpoints
+from mcp_server.failure import Failure
 from mcp_server.note import PrivateKey, PublicKey
 from mcp_server.receipt import BadReceipt, check_receipt, read_receipt, write_receipt
 from tests.conftest import Database
@@ -33,8 +34,8 @@ pytestmark = pytest.mark.usefixtures("users")
 # What a superuser can do: leave the triggers out, rewrite, and make the chain fit again.
 CUT_TAIL = """
 DELETE FROM tasktrail.events WHERE user_id = 'ada' AND position > 2;
-UPDATE tasktrail.ledgers SET position = 2, hash = (
-    SELECT hash FROM tasktrail.events WHERE user_id = 'ada' AND position = 2) WHERE user_id = 'ada';
+UPDATE tasktrail.ledgers l SET position = 2, hash = e.hash, last_recorded_at = e.recorded_at
+FROM tasktrail.events e WHERE l.user_id = 'ada' AND e.user_id = 'ada' AND e.position = 2;
 """
 REMOVE_ADA = """
 DELETE FROM tasktrail.events WHERE user_id = 'ada';
@@ -332,6 +333,81 @@ async def test_a_receipt_is_found_in_the_ledger_and_in_a_bundle(
         assert await check_receipt(connection, "ada", receipt._replace(position=9))
     assert list(verify_bundle(bundle, receipts=[receipt])) == []
     assert len(list(verify_bundle(bundle, receipts=[receipt._replace(position=2)]))) == 1
+
+
+def verified(database: Database, *arguments: str) -> tuple[int, Any]:
+    """Run ``tasktrail verify`` as the operator; return its exit code and what it says."""
+    result = CliRunner().invoke(
+        cli._app(["verify"]),
+        ["verify", "--json", "--jobs", "1", *arguments],
+        env={"DATABASE_URL": database.auditor, "ADMIN_DATABASE_URL": database.operator},
+    )
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, orjson.loads(result.stdout)
+
+
+def test_the_command_verifies_with_all_that_was_kept(
+    database: Database, key: Path, tmp_path: Path
+) -> None:
+    signed(database, key, "--to", str(tmp_path))
+    note = str(tmp_path / "checkpoint-00000001.txt")
+    more = ("--key", str(public(key)), "--checkpoint", note)
+    assert verified(database, *more)[0] == 0
+    assert verified(database, "ada", *more, "--receipt", f"3:{hash_at(database, 3)}")[0] == 0
+    code, said = verified(database, "ada", "--receipt", f"2:{hash_at(database, 3)}")
+    assert (code, [(each["id"], each["field"]) for each in said["findings"]]) == (
+        1,
+        [(2, "receipt")],
+    )
+    tamper(database, CUT_TAIL + CUT_ROWS)
+    for whose in ((), ("ada",)):
+        code, said = verified(database, *whose)
+        assert (code, [(each["id"], each["field"]) for each in said["findings"]]) == (
+            1,
+            [(3, "checkpoint")],
+        )
+
+
+CUT_ROWS = "DELETE FROM tasktrail.tasks WHERE user_id = 'ada' AND id > 2"
+
+
+def hash_at(database: Database, position: int) -> str:
+    with psycopg.connect(database.admin) as connection:
+        row = connection.execute(
+            "SELECT encode(hash, 'hex') FROM tasktrail.events"
+            " WHERE user_id = 'ada' AND position = %s",
+            (position,),
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+async def test_the_command_verifies_a_bundle(database: Database, key: Path, tmp_path: Path) -> None:
+    await sign(database, key)
+    bundle = await export(database, tmp_path / "ada.zip")
+    code, said = verified(database, "--bundle", str(bundle), "--key", str(public(key)))
+    assert (code, said["findings"], said["user"], said["checkpoint"]) == (0, [], "ada", 1)
+    content = bundle.read_bytes()
+    bundle.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
+    assert verified(database, "--bundle", str(bundle))[0] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--bundle", "/nowhere.zip"),
+        ("--key", "no key"),
+        ("--checkpoint", "/nowhere.txt"),
+        ("ada", "--receipt", "17"),
+    ],
+)
+def test_what_cannot_be_read_is_a_usage_error(
+    database: Database, arguments: tuple[str, ...]
+) -> None:
+    with pytest.raises(Failure) as failure:
+        verified(database, *arguments)
+    assert failure.value.exit_code == 2
 
 
 @pytest.mark.parametrize("text", ["", "17", "17:", "0:" + "a" * 64, "17:" + "g" * 64, ":" * 65])

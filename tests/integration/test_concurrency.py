@@ -21,6 +21,7 @@ from mcp_server.tools.conversations import AddMessage, CreateConversation
 from mcp_server.tools.tasks import AddTask, CompleteTask, DeleteTask, NewTask, UpdateTask
 from tests.conftest import Database
 from tests.integration.agents import Agent, Inspector
+from tests.integration.rival import compete, competing, win
 
 
 @pytest.fixture
@@ -34,22 +35,6 @@ async def pools(database: Database) -> AsyncIterator[list[Pool]]:
 def agents(pools: list[Pool]) -> list[Agent]:
     """Ten agents of one user, two at each server."""
     return [Agent(pool) for pool in pools * 2]
-
-
-async def win(agent: Agent, name: str, versions: int) -> dict[int, str]:
-    """Rename task 1 on top of the latest version until there are so many; return what was won."""
-    won: dict[int, str] = {}
-    version = 1
-    while version < versions:
-        title = f"{name} on {version}"
-        try:
-            answer = await agent(UpdateTask(task_id=1, title=title, expected_version=version))
-        except Refused as refusal:
-            version = refusal.details["current_version"]  # type: ignore[assignment] # an int
-            continue
-        version = answer["version"]
-        won[version] = title
-    return won
 
 
 def titles(inspector: Inspector, user_id: str = "user-1") -> dict[int, str]:
@@ -67,7 +52,7 @@ async def test_exactly_one_of_those_who_expect_a_version_wins_it(
     agents: list[Agent], inspector: Inspector
 ) -> None:
     await agents[0](AddTask(title="Contested"))
-    results = await asyncio.gather(*(win(agent, f"{n}", 60) for n, agent in enumerate(agents)))
+    results = await asyncio.gather(*(win(agent.pool, f"{n}", 60) for n, agent in enumerate(agents)))
     winners = Counter(version for won in results for version in won)
     last = inspector.tasks()[1].version
     assert winners == Counter(range(2, last + 1))
@@ -198,29 +183,19 @@ async def test_two_users_at_once_never_meet(pools: list[Pool], inspector: Inspec
 # --- in several processes -----------------------------------------------------------------------
 
 
-def a_process(conninfo: str, name: str) -> tuple[dict[int, str], list[Json]]:
-    """Be a server of its own: fight for task 1, then repeat keys that the others use too."""
-
-    async def work() -> tuple[dict[int, str], list[Json]]:
-        async with Pool(conninfo, size=2) as pool:
-            agent = Agent(pool)
-            won = await win(agent, name, 40)
-            keys = [f"k{n}" for n in range(10)]
-            wishes = (agent(AddTask(title=key, idempotency_key=key)) for key in keys)
-            return won, await asyncio.gather(*wishes)
-
-    return asyncio.run(work())
-
-
 async def test_processes_share_a_ledger(
     database: Database, agent: Agent, inspector: Inspector
 ) -> None:
     await agent(AddTask(title="Contested"))
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(3, mp_context=spawn) as executor:
-        running = [executor.submit(a_process, database.app, name) for name in "ABC"]
-        results = [await asyncio.wrap_future(future) for future in running]
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        ready = manager.Barrier(3)
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+            running = [executor.submit(compete, database.app, name, ready) for name in "AB"]
+            await asyncio.to_thread(ready.wait, 60)
+            here = await competing(agent.pool, "C")
+            results = [here, *[await asyncio.wrap_future(future) for future in running]]
     won = [versions for versions, _ in results]
+    assert all(won), "they did not compete"
     assert Counter(version for versions in won for version in versions) == Counter(
         range(2, inspector.tasks()[1].version + 1)
     )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import psycopg
 import pytest
@@ -188,15 +188,176 @@ def test_processes_share_one_server_and_the_last_one_stops_it(
     assert not runs(cluster)
 
 
-def test_a_server_whose_last_user_was_killed_is_adopted_and_then_stopped(home: Path) -> None:
+class Process(NamedTuple):
+    pid: int
+    parent: int
+    command: str
+
+
+def processes() -> Iterator[Process]:
+    """All that live, zombies left out."""
+    if not Path("/proc").exists():
+        shown = subprocess.run(
+            ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,command="],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for line in shown.stdout.splitlines():
+            pid, parent, command = line.split(maxsplit=2)
+            yield Process(int(pid), int(parent), command)
+        return
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            command = (folder / "cmdline").read_text().replace("\0", " ")
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if command:
+                yield Process(int(folder.name), int(parent), command)
+
+
+def processes_of(home: Path) -> list[Process]:
+    """What names the data of ``home`` in its command (postmaster, reaper), and their children."""
+    everything = list(processes())
+    named = [each for each in everything if str(home / "postgres") in each.command]
+    parents = {each.pid for each in named}
+    return named + [each for each in everything if each.parent in parents]
+
+
+def reaper_of(home: Path) -> int:
+    (pid,) = [each.pid for each in processes_of(home) if "reaper" in each.command]
+    return pid
+
+
+def gone(home: Path, within: float = 10) -> bool:
+    """Whether nothing of the servers of ``home`` lives, or soon no more."""
+    deadline = time.monotonic() + within
+    while (left := processes_of(home)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not left
+
+
+def test_when_the_last_user_is_killed_nothing_is_left(home: Path) -> None:
+    with User(home) as other, acquire(home) as cluster:
+        make_note(cluster)
+        assert len(processes_of(home)) > 3
+        other.kill()
+        time.sleep(0.5)
+        assert runs(cluster)  # it has another user yet
+        with User(home) as last:
+            cluster.release()
+            assert runs(cluster)
+            last.kill()
+        assert gone(home)
+    with acquire(home) as cluster:
+        assert ask(cluster, "SELECT text FROM note") == "kept"
+    assert gone(home)
+
+
+def test_when_the_server_is_killed_with_its_last_user_nothing_is_left(home: Path) -> None:
+    with User(home) as other, acquire(home) as cluster, busy_session(cluster, rows=20_000_000):
+        before = {each.pid for each in processes_of(home)}
+        server = postmaster(cluster)
+        cluster.release()
+        os.kill(server, signal.SIGKILL)
+        other.kill()
+        assert gone(home)
+        assert not before & {each.pid for each in processes()}
+
+
+def test_a_user_that_is_killed_while_it_starts_the_server_leaves_nothing(home: Path) -> None:
+    acquire(home).release()
+    for moment in (0, 0.01, 0.02, 0.04, 0.08):
+        command = [sys.executable, "-c", USER, str(home), "", "0"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as starting:
+            while not processes_of(home):
+                time.sleep(0.001)
+            time.sleep(moment)
+            starting.kill()
+        assert gone(home)
+
+
+def test_a_killed_reaper_is_replaced_by_the_next_user(home: Path) -> None:
+    with User(home) as first:
+        killed = reaper_of(home)
+        os.kill(killed, signal.SIGKILL)
+        with User(home) as second:
+            assert reaper_of(home) != killed
+            second.kill()
+        first.kill()
+    assert gone(home)
+
+
+def test_a_server_whose_last_user_and_reaper_were_killed_is_adopted(home: Path) -> None:
     with User(home) as other, acquire(home) as cluster:
         server = postmaster(cluster)
         cluster.release()
+        os.kill(reaper_of(home), signal.SIGKILL)
         other.kill()
     assert runs(cluster)
     with acquire(home) as next_user:
         assert postmaster(next_user) == server
     assert not runs(cluster)
+
+
+def test_who_comes_while_the_reaper_makes_ready_has_a_server(home: Path) -> None:
+    for moment in (0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2):
+        with User(home) as other:
+            other.kill()
+        time.sleep(moment)
+        with acquire(home) as cluster:
+            time.sleep(0.2)
+            assert ask(cluster, "SELECT 1") == 1
+            reaper_of(home)
+        assert not runs(cluster)  # who lets go last has stopped it when release returns
+    assert gone(home)
+
+
+# A process that comes and goes: every time it is there, so is the server, until it lets go. In the
+# end it is killed, at a random moment, by itself.
+RESTLESS = """
+import os, random, signal, sys, threading, time
+from pathlib import Path
+import psycopg
+from mcp_server.embedded.cluster import acquire
+home, seed = sys.argv[1:]
+chance = random.Random(seed)
+timer = threading.Timer(chance.uniform(0.2, 2), os.kill, (os.getpid(), signal.SIGKILL))
+timer.start()
+while True:
+    with acquire(Path(home)) as cluster:
+        with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as connection:
+            for _ in range(chance.randint(1, 4)):
+                connection.execute("SELECT 1")
+                time.sleep(chance.uniform(0, 0.05))
+    time.sleep(chance.uniform(0, 0.1))
+"""
+
+
+def test_whoever_uses_it_has_it_however_others_come_go_and_are_killed(home: Path) -> None:
+    generations = 30 if os.environ.get("TASKTRAIL_THOROUGH") else 2
+    for generation in range(generations):
+        together = [
+            subprocess.Popen(
+                [sys.executable, "-c", RESTLESS, home, f"{generation} {one}"],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for one in range(4)
+        ]
+        for one in together:
+            assert one.communicate(timeout=120)[1] == ""
+            assert one.returncode == -signal.SIGKILL
+        assert gone(home)
+
+
+def test_nothing_that_goes_on_running_keeps_the_standard_output_open(home: Path) -> None:
+    with acquire(home) as cluster:
+        cluster.release()
+        with User(home) as starter, acquire(home):
+            starter.process.kill()
+            starter.process.communicate(timeout=60)  # returns at the end of the output
+            assert runs(cluster)
+            reaper_of(home)
 
 
 def test_a_killed_user_does_not_count_while_others_go_on(home: Path) -> None:
@@ -326,6 +487,15 @@ def test_what_a_killed_first_start_left_behind_is_cleared_away(home: Path) -> No
     assert not unfinished.exists()
 
 
+def test_a_user_that_is_killed_during_the_first_start_is_in_nobodys_way(home: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", USER, str(home), "", "0"]) as starting:
+        while not (home / "postgres.new" / "global").exists():
+            time.sleep(0.001)
+        starting.kill()
+    with acquire(home) as cluster:
+        assert ask(cluster, "SELECT 1") == 1
+
+
 def test_data_of_another_major_version_is_refused_and_left_alone(home: Path) -> None:
     with acquire(home) as cluster:
         pass
@@ -378,6 +548,7 @@ def test_a_full_disk_is_named_as_the_trouble(home: Path) -> None:
         with acquire(small) as cluster:
             assert ask(cluster, "SELECT text FROM note") == "kept"
     finally:
+        assert gone(small)
         subprocess.run(["/bin/umount", small], check=True)
 
 

@@ -86,12 +86,12 @@ def test_cloud_events_have_the_required_attributes(database: Database, ada: str)
     assert events[0]["data"]["fields"] == {"title": "Book a van", "tags": ["move"]}
 
 
-def test_a_user_without_a_ledger_is_a_usage_error_and_leaves_no_file(
+def test_a_user_without_a_ledger_is_a_failure_and_leaves_no_file(
     database: Database, tmp_path: Path
 ) -> None:
     result = run(database, "app", "nobody", "-o", str(tmp_path / "x.zip"))
     assert isinstance(result.exception, NoLedger)
-    assert result.exception.exit_code == 2
+    assert result.exception.exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
 

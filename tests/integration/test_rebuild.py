@@ -214,3 +214,19 @@ async def test_a_ledger_that_cannot_be_believed_takes_no_rows_away(
     lines, totals = run(operator)
     assert [line.split()[1:4:2] for line in lines] == [["events", "unreadable"]]
     assert totals.mended == 0
+
+
+async def test_whatever_ends_a_scan_early_leaves_a_connection_that_can_be_used(
+    operator: Connection[Any], ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lived(ann)
+    with monkeypatch.context() as patch:
+        patch.setattr("projections.snapshot._CHUNK", 1)
+        patch.setattr("projections.fold.Stamp", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            scan(operator, EVERYTHING)
+    assert check(operator) == []
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -13,9 +13,14 @@ from mcp_server.database import Database as Pool
 from mcp_server.tools.conversations import AddMessage
 from mcp_server.tools.tasks import AddTask
 from tests.conftest import LOGINS, Database
-from tests.integration.agents import TABLES, Agent, Inspector
+from tests.integration import agents
+from tests.integration.agents import Agent, Inspector
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+ADDED_TO_BY_THE_OPERATOR = ("holds", "checkpoint_heads")
+TABLES = (*agents.TABLES, *ADDED_TO_BY_THE_OPERATOR)
+WITHOUT_A_USER = ("alembic_version", "checkpoints")
+NOT_THE_SERVERS = ("audit_access",)  # test_access.py has who may do what to it
 READ_TABLES = ("tasks", "conversations", "messages")
 VERBS = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
 GROUPS = ("tasktrail_owner", "tasktrail_app", "tasktrail_operator", "tasktrail_auditor")
@@ -23,12 +28,14 @@ ALL_TABLES = "SELECT oid, relname FROM pg_class WHERE relnamespace = 'tasktrail'
 
 
 @pytest.fixture
-async def two_users(pool: Pool) -> None:
-    """user-1 and user-2, each with a task, a conversation, a message and a key."""
+async def two_users(pool: Pool, inspector: Inspector) -> None:
+    """user-1 and user-2, each with a row in every table."""
     for user_id in ("user-1", "user-2"):
         agent = Agent(pool, user_id)
         await agent(AddTask(title=f"Of {user_id}", idempotency_key="k"))
         await agent(AddMessage(role="user", content=f"Of {user_id}"))
+        inspector.run("INSERT INTO tasktrail.holds (user_id, reason) VALUES (%s, '')", user_id)
+        inspector.run("INSERT INTO tasktrail.checkpoint_heads VALUES (%s, 1, 1, '')", user_id)
 
 
 @pytest.fixture
@@ -48,7 +55,9 @@ def attempt(connection: psycopg.Connection[Any], verb: str, table: str) -> int:
     name = sql.Identifier("tasktrail", table)
     statements = {
         "INSERT": "INSERT INTO {} SELECT * FROM {} WHERE false",
-        "UPDATE": "UPDATE {} SET user_id = 'user-3'",
+        "UPDATE": "UPDATE {} SET user_id = 'user-3'"
+        if table != "checkpoints"
+        else "UPDATE {} SET note = ''",
         "DELETE": "DELETE FROM {}",
         "TRUNCATE": "TRUNCATE {}",
     }
@@ -160,9 +169,19 @@ def test_the_server_cannot_look_past_row_level_security(login: Connection) -> No
 @as_login("operator")
 @pytest.mark.usefixtures("two_users")
 def test_the_operator_cannot_write_the_ledger(login: Connection) -> None:
-    for table, verb in product(set(TABLES) - set(READ_TABLES), VERBS):
+    for table, verb in product(set(agents.TABLES) - set(READ_TABLES), VERBS):
         with pytest.raises(InsufficientPrivilege):
             attempt(login, verb, table)
+
+
+@as_login("operator")
+@pytest.mark.usefixtures("two_users")
+def test_what_the_operator_added_stays(login: Connection) -> None:
+    """But a hold, which ends one day."""
+    for table, verb in product((*ADDED_TO_BY_THE_OPERATOR, "checkpoints"), VERBS):
+        if verb != "INSERT" and (table, verb) != ("holds", "DELETE"):
+            with pytest.raises(InsufficientPrivilege):
+                attempt(login, verb, table)
 
 
 @as_login("operator")
@@ -221,7 +240,8 @@ def names(inspector: Inspector, query: str, *values: Any) -> set[str]:
 def test_the_tables_of_these_tests_are_all_there_are(inspector: Inspector) -> None:
     """So that whoever adds a table adds it to TABLES, and its rows to these tests."""
     tables = names(inspector, f"SELECT relname AS name FROM ({ALL_TABLES} AND relkind = 'r') AS t")
-    assert tables == {*TABLES, "alembic_version"}
+    assert tables == {*TABLES, *WITHOUT_A_USER, *NOT_THE_SERVERS}
+    assert not privileges(inspector, "tasktrail_server").keys() & {*NOT_THE_SERVERS}
 
 
 def test_row_level_security_is_forced_on_every_table_with_a_user(inspector: Inspector) -> None:
@@ -255,7 +275,7 @@ def test_every_key_starts_with_the_user(inspector: Inspector) -> None:
         SELECT i.indexrelid::regclass::text AS name FROM pg_index i
         JOIN pg_class c ON c.oid = i.indrelid AND c.relnamespace = 'tasktrail'::regnamespace
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
-        WHERE c.relname <> 'alembic_version' AND a.attname <> 'user_id'
+        WHERE c.relname NOT IN ('alembic_version', 'checkpoints') AND a.attname <> 'user_id'
     """
     assert names(inspector, f"{columns} AND i.indisunique") == set()
     assert names(inspector, columns) == {"tasktrail.tasks_search"}
@@ -320,16 +340,21 @@ def callable_by(inspector: Inspector, role: str) -> set[str]:
 def test_who_may_call_what(inspector: Inspector) -> None:
     assert callable_by(inspector, "tasktrail_server") == {
         "as_user",
+        "checkpoint_leaves",
         "commit_command",
         "search_tasks",
         "search_these",
     }
     assert "commit_command" not in callable_by(inspector, "tasktrail_test_operator")
-    assert callable_by(inspector, "tasktrail_test_auditor") == {"as_user"}
+    assert callable_by(inspector, "tasktrail_test_auditor") == {
+        "as_user",
+        "checkpoint_leaves",
+        "record_access",
+    }
 
 
 def test_everything_belongs_to_the_owner(inspector: Inspector) -> None:
-    """Only the search runs as the operator, whom its policy lets use the index."""
+    """Only these run as the operator, whom the policies let see all: each file says why."""
     others = """
         SELECT relname AS name FROM pg_class
         WHERE relnamespace = 'tasktrail'::regnamespace AND relowner <> 'tasktrail_owner'::regrole
@@ -337,7 +362,7 @@ def test_everything_belongs_to_the_owner(inspector: Inspector) -> None:
         SELECT proname FROM pg_proc
         WHERE pronamespace = 'tasktrail'::regnamespace AND proowner <> 'tasktrail_owner'::regrole
     """
-    assert names(inspector, others) == {"search_tasks"}
+    assert names(inspector, others) == {"search_tasks", "checkpoint_leaves"}
 
 
 def test_the_groups_have_no_powers_of_their_own(inspector: Inspector) -> None:

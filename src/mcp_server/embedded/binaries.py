@@ -30,8 +30,9 @@ def choose(home: PostgresHome, asked_for: Path | None) -> Binaries:
 
     Raises: PostgresUnavailable: there are none; the message says what was found.
     """
-    found = _find(asked_for)
-    for binaries in found:
+    found = []
+    for binaries in _find(asked_for):  # each is started to ask for its version: no more than needed
+        found.append(binaries)
         if binaries.major == home.major or (home.major is None and binaries.major >= OLDEST_MAJOR):
             return _within_reach(home, binaries)
     have = ", ".join(f"{each.version} in {each.folder}" for each in found) or "none"
@@ -53,10 +54,11 @@ def folders(asked_for: Path | None) -> list[Path]:
     return [asked_for] if asked_for else [*_packaged(), *_on_path(), *_of_the_system()]
 
 
-def _find(asked_for: Path | None) -> list[Binaries]:
-    """Return what there is, best first; only ``asked_for`` when it is given."""
-    places = folders(asked_for)
-    return [Binaries(folder, version) for folder in places if (version := _version(folder))]
+def _find(asked_for: Path | None) -> Iterator[Binaries]:
+    """Yield what there is, best first; only ``asked_for`` when it is given."""
+    for folder in folders(asked_for):
+        if version := _version(folder):
+            yield Binaries(folder, version)
 
 
 def _packaged() -> list[Path]:

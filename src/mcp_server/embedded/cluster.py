@@ -7,7 +7,8 @@ Who uses it is recorded in locks only (flock), which the kernel drops with a pro
 ends. The lock files are in the home:
 - ``postgres.users.lock``: shared while used. Whoever lets go and then gets it alone, stops it.
 - ``postgres.change.lock``: alone, while somebody looks whether it runs, starts it or stops it.
-A server whose last user was killed runs on; the next user adopts it, and stops it in the end.
+- ``postgres.reaper.lock``: alone, by the reaper, which stops it when its last user was killed.
+A server whose reaper was killed too runs on; the next user adopts it, and stops it in the end.
 """
 
 import atexit
@@ -15,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from typing import Self
 import psycopg
 from psycopg import pq
 
+from mcp_server.embedded import process
 from mcp_server.embedded.home import locate
 from mcp_server.embedded.server import (
     DATABASE,
@@ -60,11 +62,12 @@ class Cluster:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._use: int | None = None  # descriptor with the shared lock
-        with self._change():
+        with self._change() as change:
             self._use = server.home.open("postgres.users.lock")
             fcntl.flock(self._use, fcntl.LOCK_SH)
             try:
-                server.start_if_needed()
+                self._see_to_reaper()
+                server.start_if_needed(change)
                 server.create_database()
             except BaseException:
                 self._leave()
@@ -109,8 +112,8 @@ class Cluster:
             self._server.bound_log()
             if self._server.ping() == pq.Ping.OK:
                 return False
-            with self._change():
-                return self._server.start_if_needed()
+            with self._change() as change:
+                return self._server.start_if_needed(change)
 
     def release(self) -> None:
         """Stop using the server; stop it, if nobody else uses it. Twice is as good as once."""
@@ -126,14 +129,28 @@ class Cluster:
             self._use = None
         alone = self._server.home.open("postgres.users.lock")
         try:
-            if _locked(alone):
-                self._server.stop()
+            if _locked(alone) or _locked_after_reaper(alone):
+                process.stop(self._server.home.data)
         finally:
             os.close(alone)
 
+    def _see_to_reaper(self) -> None:
+        """Start the reaper unless there is one."""
+        home = self._server.home
+        with ExitStack() as opened:
+            users, change, own = (
+                opened.enter_context(_descriptor(home.open(f"postgres.{name}.lock")))
+                for name in ("users", "change", "reaper")
+            )
+            if _locked(own):
+                self._server.start_reaper(users, change, own)
+
     @contextmanager
-    def _change(self) -> Iterator[None]:
-        """Hold the lock under which the server is looked at, started and stopped."""
+    def _change(self) -> Iterator[int]:
+        """Hold the lock under which the server is looked at, started and stopped.
+
+        Yields its descriptor.
+        """
         descriptor = self._server.home.open("postgres.change.lock")
         deadline = time.monotonic() + RECOVERY_S
         try:
@@ -145,7 +162,7 @@ class Cluster:
                     )
                 time.sleep(0.01)
             self._server.bound_log()
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 
@@ -157,6 +174,24 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _locked_after_reaper(users: int) -> bool:
+    """Try again once the reaper cannot be what was in the way.
+
+    When the last user lets go, the reaper, which waits for that, may be quicker. It lets go at
+    once, and then wants the change that we hold: it cannot come in between a second time.
+    """
+    fcntl.flock(users, fcntl.LOCK_SH)
+    return _locked(users)
+
+
+@contextmanager
+def _descriptor(number: int) -> Iterator[int]:
+    try:
+        yield number
+    finally:
+        os.close(number)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Below a home:
     postgres.log           what the server says, bounded
     postgres.users.lock    held shared by everyone who uses the server
     postgres.change.lock   held while someone starts or stops it
+    postgres.reaper.lock   held by the reaper
     postgres.elsewhere     a link to the folder that holds all these instead (root only)
 
 Postgres refuses to run as root. So root runs it as the owner of the home, or as ``postgres``, or

@@ -10,8 +10,8 @@ rival"; Postgres still checks by itself that nothing uses the old shared memory.
 
 import os
 import shutil
-import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,11 +22,12 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
+from mcp_server.embedded import process, reaper
 from mcp_server.embedded.binaries import Binaries, choose
 from mcp_server.embedded.home import PostgresHome
-from mcp_server.embedded.process import end_leftovers, is_server
 from mcp_server.embedded.unavailable import PostgresUnavailable
 
+SOURCE = Path(__file__).parents[2]  # where this package can be imported from
 PORT = 5432  # names the socket file; nothing listens on the network
 SUPERUSER = "postgres"
 DATABASE = "tasktrail"
@@ -49,12 +50,8 @@ ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC"}  # nothing of the caller's, PGPORT sa
 SILENCE_S = 60.0  # how long a server may say nothing before it is in trouble
 RECOVERY_S = 600.0  # how long it may say that it is recovering
 LEFTOVERS_S = 10.0  # how long a killed server's processes may hold on to its memory
-STOP_S = 30.0
 LOG_BYTES = 1 << 20
 SPACE_BYTES = 100 << 20  # a new data directory has 40 MB, its first log segments 32
-
-# What this process started: kept so that it can be reaped when it ends.
-_children: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
@@ -73,24 +70,45 @@ class Server:
 
     def alive(self) -> int | None:
         """Return the number of the living postmaster of our data, None if there is none."""
-        _children[:] = [child for child in _children if child.poll() is None]
-        pid = self._recorded_pid()
-        return pid if pid is not None and is_server(pid, self.home.data) else None
+        return process.alive(self.home.data)
 
-    def start_if_needed(self) -> bool:
-        """Return whether it had to start the server. Raises: PostgresUnavailable."""
+    def start_if_needed(self, change: int) -> bool:
+        """Return whether it had to start the server.
+
+        ``change`` is the descriptor of the lock that the caller holds. Raises: PostgresUnavailable.
+        """
         if self._answers():
             return False
         binaries = choose(self.home, self.bin_dir)
         if self.home.major is None:
-            self._create_data(binaries)
-        end_leftovers(self.home.data)
+            self._create_data(binaries, change)
+        process.end_leftovers(self.home.data)
         deadline = time.monotonic() + LEFTOVERS_S
         while not self._start(binaries):
-            if self._recorded_pid() is None or time.monotonic() > deadline:
+            if process.recorded(self.home.data) is None or time.monotonic() > deadline:
                 raise self._trouble("Postgres did not start.")
             time.sleep(0.2)
         return True
+
+    def start_reaper(self, *locks: int) -> None:
+        """Start what ends the server when its last user is killed; it inherits ``locks``."""
+        command = [sys.executable, "-I", "-S", "-c", reaper.PROGRAM, str(SOURCE)]
+        log = self.home.open(self.home.log.name, os.O_WRONLY | os.O_APPEND)
+        try:
+            reaping = subprocess.Popen(
+                [*command, str(self.home.data), *map(str, locks)],
+                pass_fds=locks,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+            process.keep(reaping)
+        except OSError as error:  # no reason not to serve
+            os.write(log, f"no reaper: {error}\n".encode())
+        finally:
+            os.close(log)
 
     def create_database(self) -> None:
         """Create the database, empty, if it is not there."""
@@ -98,17 +116,6 @@ class Server:
             there = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
             if there.fetchone() is None:
                 connection.execute("CREATE DATABASE tasktrail")
-
-    def stop(self) -> None:
-        """End the server in order; if that takes too long, at once: the next start recovers it."""
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            if (pid := self.alive()) is None:
-                return
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-            deadline = time.monotonic() + STOP_S
-            while self.alive() is not None and time.monotonic() < deadline:
-                time.sleep(0.01)
 
     def bound_log(self) -> None:
         """Keep only the end of the log once it is too long; the server goes on appending."""
@@ -121,14 +128,6 @@ class Server:
             log.truncate(0)
             log.write(end)
 
-    def _recorded_pid(self) -> int | None:
-        """Return the process that postmaster.pid names, which need not be alive."""
-        try:
-            first_line = (self.home.data / "postmaster.pid").read_text().partition("\n")[0]
-        except FileNotFoundError:
-            return None
-        return int(first_line) if first_line.isdigit() else None
-
     def _answers(self) -> bool:
         """Whether the server takes connections, once it neither starts nor stops any more."""
         started = time.monotonic()
@@ -139,8 +138,11 @@ class Server:
             time.sleep(0.01)
         return True
 
-    def _create_data(self, binaries: Binaries) -> None:
-        """Run initdb; the data directory appears whole or not at all."""
+    def _create_data(self, binaries: Binaries, change: int) -> None:
+        """Run initdb; the data directory appears whole or not at all.
+
+        If we are killed meanwhile, initdb runs on for a moment: it holds the lock until it ends.
+        """
         unfinished = self.home.base / "postgres.new"
         shutil.rmtree(unfinished, ignore_errors=True)  # of one that was killed
         if shutil.disk_usage(self.home.base).free < SPACE_BYTES:
@@ -155,7 +157,12 @@ class Server:
         if self.settings.get("fsync") == "off":
             command += ["--no-sync"]
         done = subprocess.run(
-            command, capture_output=True, check=False, env=ENVIRONMENT, **self.home.popen
+            command,
+            capture_output=True,
+            check=False,
+            env=ENVIRONMENT,
+            pass_fds=(change,),
+            **self.home.popen,
         )
         if done.returncode != 0:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -168,12 +175,12 @@ class Server:
         settings = {**self.settings, "unix_socket_directories": f'"{self.home.sockets}"'}
         command = [str(binaries.folder / "postgres"), "-D", str(self.home.data)]
         command += [part for pair in settings.items() for part in ("-c", "=".join(pair))]
-        stale = self._recorded_pid()
+        stale = process.recorded(self.home.data)
         for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):  # of a server that was killed
             (self.home.sockets / name).unlink(missing_ok=True)
         log = self.home.open(self.home.log.name, os.O_WRONLY | os.O_APPEND)
         try:
-            process = subprocess.Popen(
+            postmaster = subprocess.Popen(
                 command,
                 stdout=log,
                 stderr=log,
@@ -183,10 +190,10 @@ class Server:
             )
         finally:
             os.close(log)
-        _children.append(process)
+        process.keep(postmaster)
         started = time.monotonic()
         while (status := self.ping()) != pq.Ping.OK:
-            if process.poll() is not None:
+            if postmaster.poll() is not None:
                 return False
             self._lose_patience(status, started)
             time.sleep(0.01)

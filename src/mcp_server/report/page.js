@@ -286,8 +286,8 @@ function change([name, before, after]) {
   const fresh = before === undefined || before === null;
   return make("div", { class: "change" },
     make("h4", {}, name.replace("_", " ")),
-    fresh ? null : make("del", { "aria-label": "before" }, value(before)),
-    make("ins", { "aria-label": fresh ? "set to" : "after" }, value(after)));
+    fresh ? null : make("del", {}, make("span", { class: "hidden" }, "before: "), value(before)),
+    make("ins", {}, make("span", { class: "hidden" }, fresh ? "" : "after: "), value(after)));
 }
 
 function value(content) {

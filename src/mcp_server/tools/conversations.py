@@ -233,7 +233,7 @@ class GetConversationHistory(Arguments):
         shown, more = take(found, self.limit, message_item, line)
         return {
             "messages": shown if forward else shown[::-1],
-            "conversation_info": _info(conversation),
+            "conversation_info": conversation_info(conversation),
             "truncated": more,
         }
 
@@ -255,7 +255,8 @@ def message_item(message: Message) -> Json:
     return shown
 
 
-def _info(conversation: Conversation) -> Json:
+def conversation_info(conversation: Conversation) -> Json:
+    """Return what there is to know about a conversation but its messages."""
     return {
         "id": conversation.id,
         "title": conversation.title,
@@ -293,7 +294,7 @@ class ListConversations(Arguments):
 
 def conversation_item(conversation: Conversation) -> Json:
     """Return a conversation as the list shows it."""
-    return {**_info(conversation), "message_count": conversation.message_count}
+    return {**conversation_info(conversation), "message_count": conversation.message_count}
 
 
 def conversation_line(conversation: Json) -> str:

@@ -1,0 +1,96 @@
+"""``tasktrail access``: who looked at whose ledger."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import orjson
+import typer
+from psycopg import AsyncConnection
+
+from events.ledger import Json
+from events.stamp import iso
+from mcp_server import settings, target
+from mcp_server.access import AccessRecord, Chain, read_records
+from mcp_server.command_arguments import check_user
+from mcp_server.printing import Column, Rows, pages, printable
+
+COLUMNS = (
+    Column("user", 20),
+    Column("number", 6, number=True),
+    Column("at", 27),
+    Column("login", 18),
+    Column("who", 24),
+    Column("command", 8),
+    Column("positions", 15),
+    Column("filters"),
+)
+
+
+def access(
+    user: Annotated[
+        str | None, typer.Argument(help="Looked at whom. Default: all.", callback=check_user)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
+) -> None:
+    """Show who looked at whose ledger, and check that no record was changed or removed."""
+    with target.opened(settings.read()) as database:
+        faults = asyncio.run(_show(database.reader, user, as_json))
+    if faults:
+        raise typer.Exit(1)
+
+
+async def _show(conninfo: str, user: str | None, as_json: bool) -> int:
+    """Print the records; return how many are not as they were written."""
+    chain, rows, faults = Chain(), Rows(COLUMNS), 0
+    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        async for page in pages(read_records(connection, user)):
+            for record in page:
+                faults += _complain(record, chain.add(record))
+                if as_json:
+                    sys.stdout.write(orjson.dumps(_json(record)).decode() + "\n")
+            if not as_json:
+                rows.add(map(_row, page))
+    return faults
+
+
+def _complain(record: AccessRecord, fault: str | None) -> bool:
+    if fault is not None:
+        where = f"{printable(record.user_id)} record {record.number}"
+        sys.stderr.write(f"tasktrail: {where}: {fault}.\n")
+    return fault is not None
+
+
+def _details(record: AccessRecord) -> Json:
+    try:
+        details = orjson.loads(record.details)
+    except orjson.JSONDecodeError:
+        details = None
+    return details if isinstance(details, dict) else {"unreadable": True}
+
+
+def _json(record: AccessRecord) -> Json:
+    return {
+        "user": record.user_id,
+        "number": record.number,
+        "at": iso(record.at),
+        "login": record.login,
+        **_details(record),
+        "hash": record.hash.hex(),
+    }
+
+
+def _row(record: AccessRecord) -> list[str]:
+    details = _details(record)
+    first, last = details.get("first"), details.get("last")
+    filters = details.get("filters")
+    told = filters.items() if isinstance(filters, dict) else ()
+    cells = (
+        record.login,
+        f"{details.get('os_user', '-')}@{details.get('host', '-')}",
+        str(details.get("command", "-")),
+        "-" if first is None else f"{first}-{'' if last is None else last}",
+        "  ".join(f"{name}={value}" for name, value in told),
+    )
+    head = (printable(record.user_id), str(record.number), iso(record.at))
+    return [*head, *map(printable, cells)]

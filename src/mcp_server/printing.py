@@ -1,0 +1,132 @@
+"""What commands print: a table on a terminal, aligned lines otherwise, as it comes.
+
+What people stored is shown without anything that a terminal would obey or that would break a line.
+"""
+
+import sys
+import unicodedata
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from events.stamp import iso
+
+LONGEST_VALUE = 60
+PAGE = 250
+"""Rows that are laid out at a time."""
+
+T = TypeVar("T")
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+class Column(NamedTuple):
+    """``width``: of what is usual; the column without one is the last, and takes what is left."""
+
+    title: str
+    width: int | None = None
+    number: bool = False
+
+
+def printable(text: str) -> str:
+    """Return ``text`` on one line, with a mark for each character that would not be seen."""
+    if text.isprintable():
+        return text
+    return "".join(_seen(character) for character in text)
+
+
+def _seen(character: str) -> str:
+    if character == "\n":
+        return "⏎"
+    if character == "\t":
+        return " "
+    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character) in _HIDDEN else character
+
+
+def shown_value(value: Any) -> str:
+    """Return a field's value, cut when it is long."""
+    text = "-" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def shown_at(at: datetime) -> str:
+    """Return a time in UTC, to the second."""
+    return iso(at.replace(microsecond=0))
+
+
+class JsonObject:
+    """Writes one JSON object; what its arrays hold is written as it comes."""
+
+    def __init__(self, **fields: Any) -> None:
+        sys.stdout.write(orjson.dumps(fields).decode().removesuffix("}"))
+        self._items = 0
+
+    def array(self, name: str) -> None:
+        """Begin an array, the last one being complete."""
+        sys.stdout.write(f',"{name}":[')
+        self._items = 0
+
+    def item(self, value: Any) -> None:
+        """Write an item of the array."""
+        sys.stdout.write((",\n" if self._items else "\n") + orjson.dumps(value).decode())
+        self._items += 1
+
+    def end_array(self) -> None:
+        """End the array."""
+        sys.stdout.write("]")
+
+    def end(self) -> None:
+        """End the object."""
+        sys.stdout.write("}\n")
+
+
+class Rows:
+    """Prints rows as they come: a table on a terminal, a line each otherwise."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._console = Console(highlight=False) if sys.stdout.isatty() else None
+        self._begun = False
+
+    def add(self, rows: Iterable[Sequence[str]]) -> None:
+        """Print some more rows of texts, already ``printable``."""
+        if self._console is None:
+            sys.stdout.write("".join(_aligned(self._columns, row) + "\n" for row in rows))
+            return
+        table = Table(box=None, show_header=not self._begun, expand=True, pad_edge=False)
+        for column in self._columns:
+            table.add_column(
+                column.title,
+                width=column.width,
+                justify="right" if column.number else "left",
+                ratio=None if column.width else 1,
+                overflow="fold",
+            )
+        for row in rows:
+            table.add_row(*map(Text, row))
+        if table.row_count:
+            self._console.print(table)
+            self._begun = True
+
+
+def _aligned(columns: Sequence[Column], row: Sequence[str]) -> str:
+    cells = [
+        cell.rjust(column.width or 0) if column.number else cell.ljust(column.width or 0)
+        for column, cell in zip(columns, row, strict=True)
+    ]
+    return "  ".join(cells).rstrip()
+
+
+async def pages(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+    """Yield ``items`` in lists, to be laid out together."""
+    page: list[T] = []
+    async for item in items:
+        page.append(item)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    yield page

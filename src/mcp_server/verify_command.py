@@ -1,0 +1,150 @@
+"""``tasktrail verify``: check ledgers, read tables and checkpoints in a database, or a bundle."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from psycopg import AsyncConnection
+
+from events import ledger
+from events.ledger import Head
+from mcp_server import access, settings, target
+from mcp_server.access import Access
+from mcp_server.bundle import describe, verify_bundle
+from mcp_server.check_output import CheckOutput
+from mcp_server.checkpoint_log import verify_checkpoints
+from mcp_server.failure import Failure
+from mcp_server.jobs import DEFAULT_JOBS, AsJson, Jobs, connected, each, require_sight
+from mcp_server.note import BadKey, PublicKey
+from mcp_server.progress import WorkProgress
+from mcp_server.receipt import check_receipt, read_receipt
+from projections.finding import Finding
+from projections.spans import plan
+from projections.verify import verify as verify_span
+
+Found = list[tuple[str | None, ledger.Finding]]
+
+
+class Unusable(Failure):
+    """A file or a key that was named cannot be used."""
+
+    exit_code = 2
+
+
+def verify(
+    user: Annotated[str | None, typer.Argument(help="Only this user's ledger.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Check this exported file instead, offline.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="The public key that must have signed the checkpoints, or its file."),
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint kept outside; may be repeated.")
+    ] = None,
+    receipt: Annotated[
+        list[str] | None, typer.Option(help="position:hash of a write; may be repeated.")
+    ] = None,
+    jobs: Jobs = DEFAULT_JOBS,
+    as_json: AsJson = False,
+) -> None:
+    """Check chains, gaps, heads, read tables and checkpoints; exit 1 if anything is wrong."""
+    trusted = _read_key(key)
+    receipts = [read_receipt(text) for text in receipt or []]
+    notes = [_read(path) for path in checkpoint or []]
+    if bundle is not None and not bundle.is_file():
+        raise Unusable(f"{bundle}: No such file")
+    if bundle is not None:
+        if user is not None or checkpoint:
+            raise typer.BadParameter("--bundle goes with --key and --receipt alone.")
+        output = CheckOutput(as_json)
+        _verify_bundle(bundle, trusted, receipts, output)
+    else:
+        if receipts and user is None:
+            raise typer.BadParameter("A receipt is of one user's ledger: name the user.")
+        output = _verify_database(user, trusted, notes, receipts, jobs, as_json)
+    if output.findings:
+        raise typer.Exit(1)
+
+
+def _verify_bundle(
+    path: Path, trusted: PublicKey | None, receipts: Sequence[Head], output: CheckOutput
+) -> None:
+    started = time.perf_counter()
+    for finding in verify_bundle(path, trusted, receipts):
+        output.add([_of(path.name, finding)])
+    if not output.findings:
+        output.say(describe(path))
+    output.end(time.perf_counter() - started)
+
+
+def _verify_database(
+    user: str | None,
+    trusted: PublicKey | None,
+    notes: Sequence[str],
+    receipts: Sequence[Head],
+    jobs: int,
+    as_json: bool,
+) -> CheckOutput:
+    with target.opened(settings.read()) as database:
+        looked = Access("verify", {"receipts": len(receipts)} if receipts else {}, 1)
+        asyncio.run(access.record(database, user or access.EVERYBODY, looked))
+        output = CheckOutput(as_json)
+        conninfo = database.admin if user is None else database.server
+        with connected(conninfo) as connection:
+            if user is None:
+                require_sight(connection)
+            events, spans = plan(connection, user)
+            with WorkProgress("verifying", events) as progress:
+                for _, done in each(conninfo, verify_span, spans, jobs):
+                    progress.advance(done.events)
+                    output.add(done.findings, users=done.users, events=done.events, rows=done.rows)
+        for owner, finding in asyncio.run(
+            _against_what_was_kept(database.reader, user, trusted, notes, receipts)
+        ):
+            output.add([_of(owner or "(all)", finding)])
+        output.end(progress.seconds)
+    return output
+
+
+async def _against_what_was_kept(
+    conninfo: str,
+    user: str | None,
+    trusted: PublicKey | None,
+    notes: Sequence[str],
+    receipts: Sequence[Head],
+) -> Found:
+    """Return what contradicts the checkpoints and the receipts: a cut tail, a rewritten chain."""
+    connection = await AsyncConnection.connect(conninfo, autocommit=True)
+    async with connection:
+        found: Found = [one async for one in verify_checkpoints(connection, user, trusted, notes)]
+        for receipt in receipts:
+            finding = await check_receipt(connection, user or "", receipt)
+            if finding is not None:
+                found.append((user, finding))
+    return found
+
+
+def _of(owner: str, finding: ledger.Finding) -> Finding:
+    return Finding(owner, "events", finding.position, "tampered", finding.field, finding.what)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unusable(f"{path}: {error}") from None
+
+
+def _read_key(text: str | None) -> PublicKey | None:
+    """Return the key that ``text`` is, or that the file of that name holds. Raises: Unusable."""
+    if text is None:
+        return None
+    try:
+        return PublicKey.read(_read(Path(text)) if Path(text).exists() else text)
+    except BadKey as error:
+        raise Unusable(f"{text} is no public key: {error}") from None

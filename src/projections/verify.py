@@ -1,0 +1,170 @@
+"""Verify ledgers in the database, and the read tables against them.
+
+Of each user: every hash recomputed from the row's own columns, positions and versions without a
+gap, the head, each event readable, and each read row as the fold says. All in one snapshot, so that
+what is appended meanwhile is no false alarm.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import orjson
+from psycopg import Connection
+from pydantic import ValidationError
+
+from events.catalog import UnknownEvent
+from events.ledger import Chain, Head, Record, microseconds
+from events.replay import Replay
+from projections.compare import compare
+from projections.finding import Finding
+from projections.fold import unreadable, why
+from projections.read_tables import READ_TABLES
+from projections.rebuild import Report, scan
+from projections.snapshot import Snapshot, moment, snapshot
+from projections.spans import Span
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HOLES = {"position", "version", "head"}
+"""Where the chain is wrong in one of these, events are missing or added: no row can be judged."""
+
+_FIELDS = (
+    *("e.position", "e.stream_type", "e.stream_id", "e.version", "e.type", "e.schema_version"),
+    *("e.event_id::text", "e.command_id::text", "e.actor::text", "e.commitment", "e.body::text"),
+    *("e.salt", "e.content_hash", "e.hash", moment("e.recorded_at")),
+)
+
+
+class _Ledger(NamedTuple):
+    """A row of ``tasktrail.ledgers``."""
+
+    position: int
+    hash: bytes
+    last_recorded_at: datetime
+
+
+_NO_LEDGER = _Ledger(0, b"", _EPOCH)
+
+
+def verify(connection: Connection[Any], span: Span) -> Report:
+    """Verify what is in ``span``. ``connection`` is in autocommit mode."""
+    if span.whole:
+        with snapshot(connection, span) as seen:
+            return _Verifier(seen).everything()
+    report, _ = scan(connection, span)
+    if span.first:  # a chain cannot be cut into streams: the first part has all of it
+        with snapshot(connection, Span(0, user_id=span.user_id)) as seen:
+            findings = _Verifier(seen).chains()
+        report = report._replace(findings=findings + report.findings)
+    return report
+
+
+class _Verifier:
+    """Verifies the users of one span."""
+
+    def __init__(self, seen: Snapshot) -> None:
+        self._seen = seen
+        self._ledgers = _read_ledgers(seen)
+        self._findings: list[Finding] = []
+
+    def everything(self) -> Report:
+        """Verify chains, events and read rows."""
+        replays: dict[str, Replay] = {}
+        passed_over: set[str] = set()
+        events = 0
+        for user_id, records in self._users():
+            replay = Replay()
+            chain = Chain(user_id)
+            readable = self._follow(user_id, records, chain, replay)
+            events += chain.position
+            replays[user_id] = replay
+            whole = self._close(user_id, chain)
+            if not (readable and whole):
+                passed_over.add(user_id)
+                del replays[user_id]
+        for wrong in compare(self._seen, replays, passed_over):
+            self._findings += wrong.findings()
+        rows = sum(len(table.of(replay)) for table in READ_TABLES for replay in replays.values())
+        return Report(len(self._ledgers), events, rows, 0, self._findings)
+
+    def chains(self) -> list[Finding]:
+        """Verify the chains alone."""
+        for user_id, records in self._users():
+            chain = Chain(user_id)
+            for record in records:
+                chain.add(record)
+            self._close(user_id, chain)
+        return self._findings
+
+    def _users(self) -> Iterator[tuple[str, Iterator[Record]]]:
+        """Yield each user with all events, oldest first; at last those who have none."""
+        without = set(self._ledgers)
+        for user_id, rows in groupby(_read_events(self._seen), itemgetter(0)):
+            without.discard(user_id)
+            yield user_id, map(_record, rows)
+        for user_id in sorted(without):
+            yield user_id, iter(())
+
+    def _follow(
+        self, user_id: str, records: Iterable[Record], chain: Chain, replay: Replay
+    ) -> bool:
+        """Check and fold each event; return whether all can be read."""
+        readable = True
+        for record in records:
+            chain.add(record)
+            if readable:
+                try:
+                    replay.add(record)
+                except (UnknownEvent, ValidationError) as error:
+                    readable = False
+                    self._findings.append(unreadable(user_id, record.position, why(error)))
+        return readable
+
+    def _close(self, user_id: str, chain: Chain) -> bool:
+        """Compare with the head; return whether events are neither missing nor added."""
+        ledger = self._ledgers.get(user_id, _NO_LEDGER)
+        found = chain.close(Head(ledger.position, ledger.hash))
+        for position, field, what in found:
+            table = "ledgers" if field == "head" else "events"
+            self._findings.append(Finding(user_id, table, position, "tampered", field, what))
+        if microseconds(ledger.last_recorded_at) != chain.recorded_at:
+            what = "is not the last event's recorded_at"
+            self._findings.append(
+                Finding(user_id, "ledgers", ledger.position, "tampered", "last_recorded_at", what)
+            )
+        return _HOLES.isdisjoint(finding.field for finding in found)
+
+
+def _read_ledgers(seen: Snapshot) -> dict[str, _Ledger]:
+    rows = seen.rows(
+        f"""
+        SELECT l.user_id, l.position, l.hash, {moment("l.last_recorded_at")}
+        FROM tasktrail.ledgers l WHERE {seen.span.users("l")}
+        """
+    )
+    return {user_id: _Ledger(*rest) for user_id, *rest in rows}
+
+
+def _read_events(seen: Snapshot) -> Iterator[tuple[Any, ...]]:
+    return seen.rows(
+        f"""
+        SELECT e.user_id, {", ".join(_FIELDS)} FROM tasktrail.events e
+        WHERE {seen.span.users("e")} ORDER BY e.user_id, e.position
+        """
+    )
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    """Return the record. JSON beyond JCS, as a number of 400 digits, becomes an empty object."""
+    actor, commitment, body, *rest = row[9:]
+    body = None if body is None else _loads(body)
+    return Record._make((*row[1:9], _loads(actor), commitment, body, *rest))
+
+
+def _loads(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}

@@ -1,0 +1,140 @@
+"""Commands that are written together stay as separate as if each had been written alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from events import store
+from events.draft import Draft
+from events.ledger import Json
+from events.store import Outcome
+from events.task import CompleteTask, CreateTask
+from mcp_server import database as databases
+from mcp_server import handle
+from mcp_server.handle import Context
+from tests.conftest import Database
+
+NOBODY = handle.actor("test", Context("nobody", "cli"))
+
+
+def new_task(user: str, title: str = "Buy milk") -> Json:
+    draft = Draft()
+    draft.change_task(None, CreateTask(title=title))
+    return store.seal(user, draft, NOBODY)
+
+
+def impossible(user: str) -> Json:
+    """A command that Postgres refuses as a whole."""
+    return {**new_task(user), "command_id": "no uuid"}
+
+
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[databases.Database]:
+    async with _connected(database) as opened:
+        yield opened
+
+
+def _connected(of: Database) -> databases.Database:
+    return databases.Database(of.app)
+
+
+async def together(pool: databases.Database, *sealed: Json) -> list[Outcome | BaseException]:
+    return await asyncio.gather(*(pool.commit(each) for each in sealed), return_exceptions=True)
+
+
+def succeeded(outcome: Outcome | BaseException) -> Outcome:
+    assert isinstance(outcome, Outcome)
+    assert outcome.status == "committed"
+    return outcome
+
+
+async def test_each_has_its_own_outcome(pool: databases.Database) -> None:
+    users = [f"user-{number}" for number in range(100)]
+    for before in range(3):
+        outcomes = await together(pool, *map(new_task, users))
+        assert {succeeded(outcome).base for outcome in outcomes} == {before}
+        assert len({succeeded(outcome).hash for outcome in outcomes}) == len(users)
+
+
+async def test_a_conflict_is_one_command_s_own(pool: databases.Database) -> None:
+    await together(pool, new_task("a"), new_task("b"))
+    stale = Draft()
+    task = stale.change_task(None, CreateTask(title="x"))
+    stale = Draft({1: task._replace(id=1, version=7)})
+    stale.change_task(1, CompleteTask())
+    sealed = store.seal("b", stale, NOBODY)
+    outcomes = await together(pool, new_task("c"), sealed, new_task("a"), new_task("d"))
+    conflict = outcomes.pop(1)
+    assert isinstance(conflict, Outcome)
+    assert conflict.status == "version_conflict"
+    assert [succeeded(outcome).base for outcome in outcomes] == [0, 1, 0]
+
+
+async def test_nobody_suffers_for_another_s_fault(pool: databases.Database) -> None:
+    users = [f"user-{number}" for number in range(20)]
+    sealed = [*map(new_task, users)]
+    sealed[11] = impossible(users[11])
+    outcomes = await together(pool, *sealed)
+    assert isinstance(outcomes.pop(11), psycopg.DataError)
+    assert {succeeded(outcome).base for outcome in outcomes} == {0}
+    again = await together(pool, *map(new_task, users))
+    assert [succeeded(outcome).base for outcome in again] == [1] * 11 + [0] + [1] * 8
+
+
+async def test_a_cancelled_caller_holds_nobody_up(pool: databases.Database) -> None:
+    calls = [asyncio.create_task(pool.commit(new_task(f"user-{n}"))) for n in range(20)]
+    await asyncio.sleep(0)
+    for call in calls[::3]:
+        call.cancel()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    for number, outcome in enumerate(outcomes):
+        if number % 3:
+            succeeded(outcome)
+
+
+async def test_one_after_another_never_waits_for_company(pool: databases.Database) -> None:
+    async with asyncio.timeout(60):
+        for base in range(50):
+            (outcome,) = await together(pool, new_task("a"))
+            assert succeeded(outcome).base == base
+
+
+async def test_a_dead_server_is_unavailable_to_all_and_then_it_goes_on(
+    pool: databases.Database, database: Database
+) -> None:
+    await together(pool, *(new_task(f"user-{n}") for n in range(20)))
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    outcomes = await together(pool, *(new_task(f"user-{n}") for n in range(20)))
+    codes = {getattr(outcome, "code", None) for outcome in outcomes}
+    assert codes <= {"unavailable", None}
+    for _ in range(10):  # at most ten connections had died
+        (outcome,) = await together(pool, new_task("later"))
+        if isinstance(outcome, Outcome):
+            break
+    succeeded(outcome)
+
+
+async def test_nobody_waits_for_a_lock_on_somebody_elses_ledger(
+    pool: databases.Database, database: Database
+) -> None:
+    """Two ledgers are locked, one for each writer: the other users' commands end all the same."""
+    locked = ["locked-1", "locked-2"]
+    await together(pool, *map(new_task, locked))
+    async with await psycopg.AsyncConnection.connect(database.admin) as other:
+        await other.execute(
+            "SELECT FROM tasktrail.ledgers WHERE user_id = ANY(%s) FOR UPDATE", (locked,)
+        )
+        stuck = [asyncio.create_task(pool.commit(new_task(user))) for user in locked]
+        async with asyncio.timeout(10):  # a statement that waits ends after 15 seconds
+            for _ in range(3):
+                outcomes = await together(pool, *(new_task(f"free-{n}") for n in range(20)))
+                assert all(succeeded(outcome) for outcome in outcomes)
+        assert not any(task.done() for task in stuck)
+        await other.rollback()
+        assert all(succeeded(outcome) for outcome in await asyncio.gather(*stuck))

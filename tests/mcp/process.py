@@ -2,11 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.mcp.serving import PATIENCE, SECRET, until
@@ -51,12 +52,18 @@ class Serve:
         until(found)
         return found()[0]
 
-    def end(self, signal: int) -> int:
+    def end(self, number: int) -> int:
         """Send a signal, wait, and return the exit code."""
-        self.process.send_signal(signal)
-        code = self.process.wait(PATIENCE)
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """Wait for its end and its last words."""
+        self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
-        return code
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
 
 
 @contextmanager
@@ -69,9 +76,12 @@ def serve(*arguments: str, env: dict[str, str]) -> Iterator[Serve]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # so that its workers can be ended with it
     )
-    with process:
-        try:
-            yield Serve(process)
-        finally:
-            process.kill()
+    running = Serve(process)
+    try:
+        yield running
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        running.close()

@@ -1,4 +1,4 @@
--- Who looked at whose ledger with Tasktrail's own commands (docs/auditing.md). Written by record_access
+-- Who looked at whose ledger with Tasktrail's own commands (docs/audit.md). Written by record_access
 -- alone; each record is linked to the one before it about the same user.
 CREATE TABLE tasktrail.audit_access (
     user_id text        NOT NULL CHECK (char_length(user_id) BETWEEN 1 AND 255),

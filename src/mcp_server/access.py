@@ -99,7 +99,7 @@ async def record(database: Target, user_id: str, access: Access) -> None:
             ) from error
     sys.stderr.write(
         "tasktrail: this access is not on record: the login is neither an auditor's nor an"
-        " operator's (docs/auditing.md).\n"
+        " operator's (docs/audit.md).\n"
     )
 
 

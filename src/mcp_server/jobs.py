@@ -1,7 +1,7 @@
 """Work that is cut into spans, done by one process or by several, each with its own connection.
 
-Several processes, because folding is Python's work and one process keeps one core busy. A worker
-ends when the pipe to its parent does: killing the parent leaves none behind.
+Several processes, because folding is Python's work and one process keeps one core busy. Killing
+the parent leaves none behind: a worker watches it, and ends in the middle of what it does.
 """
 
 import gc
@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
+from threading import Thread
 from typing import Annotated, Any, TypeVar
 
 import psycopg
@@ -54,6 +55,12 @@ def require_sight(connection: Connection[Any]) -> None:
         )
 
 
+class WorkerDied(Failure):
+    """A process of ours was killed, by the system when it is out of memory, or by somebody."""
+
+    exit_code = 3
+
+
 @contextmanager
 def connected(conninfo: str) -> Iterator[Connection[Any]]:
     """Lend a connection as the bulk reads want it: in autocommit mode, with times in UTC."""
@@ -85,13 +92,20 @@ def each(
             pipe.send(span)
         while busy:
             for pipe in wait(list(busy)):
-                span, result = busy.pop(pipe), pipe.recv()
+                span, result = busy.pop(pipe), _received(pipe)
                 if isinstance(result, Exception):
                     raise result
                 for following in islice(waiting, 1):
                     busy[pipe] = following
                     pipe.send(following)
                 yield span, result
+
+
+def _received(pipe: Any) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionError):
+        raise WorkerDied("A worker was killed. What it was doing is undone: try again.") from None
 
 
 @contextmanager
@@ -116,12 +130,20 @@ def _collect_garbage_seldom() -> None:
 
 
 def _serve(pipe: Pipe, conninfo: str, work: Work[Any]) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     _collect_garbage_seldom()
     try:
         with connected(conninfo) as connection:
             while True:
                 pipe.send(work(connection, pipe.recv()))
-    except EOFError:
+    except (EOFError, ConnectionError):
         return
     except Exception as error:  # noqa: BLE001 - it goes on in the parent
         pipe.send(error)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -55,7 +55,7 @@ async def snapshot(conninfo: str, user_id: str, *, frozen: bool = True) -> Async
             await connection.execute(_FREEZE)
         row = await (await connection.execute(_READ_HEAD, (user_id,))).fetchone()
         if row is None or row[0] == 0:
-            raise NoLedger(f"Nothing was ever written for user {user_id!r}.")
+            raise NoLedger(user_id)
         yield Snapshot(user_id, Head(*row), connection)
 
 

@@ -11,7 +11,8 @@ from psycopg import AsyncConnection
 
 from events import ledger
 from events.ledger import Head
-from mcp_server import settings, target
+from mcp_server import access, settings, target
+from mcp_server.access import Access
 from mcp_server.bundle import describe, verify_bundle
 from mcp_server.check_output import CheckOutput
 from mcp_server.checkpoint_log import verify_checkpoints
@@ -57,15 +58,15 @@ def verify(
     notes = [_read(path) for path in checkpoint or []]
     if bundle is not None and not bundle.is_file():
         raise Unusable(f"{bundle}: No such file")
-    output = CheckOutput(as_json)
     if bundle is not None:
         if user is not None or checkpoint:
             raise typer.BadParameter("--bundle goes with --key and --receipt alone.")
+        output = CheckOutput(as_json)
         _verify_bundle(bundle, trusted, receipts, output)
     else:
         if receipts and user is None:
             raise typer.BadParameter("A receipt is of one user's ledger: name the user.")
-        _verify_database(user, trusted, notes, receipts, jobs, output)
+        output = _verify_database(user, trusted, notes, receipts, jobs, as_json)
     if output.findings:
         raise typer.Exit(1)
 
@@ -87,9 +88,12 @@ def _verify_database(
     notes: Sequence[str],
     receipts: Sequence[Head],
     jobs: int,
-    output: CheckOutput,
-) -> None:
+    as_json: bool,
+) -> CheckOutput:
     with target.opened(settings.read()) as database:
+        looked = Access("verify", {"receipts": len(receipts)} if receipts else {}, 1)
+        asyncio.run(access.record(database, user or access.EVERYBODY, looked))
+        output = CheckOutput(as_json)
         conninfo = database.admin if user is None else database.server
         with connected(conninfo) as connection:
             if user is None:
@@ -104,6 +108,7 @@ def _verify_database(
         ):
             output.add([_of(owner or "(all)", finding)])
         output.end(progress.seconds)
+    return output
 
 
 async def _against_what_was_kept(

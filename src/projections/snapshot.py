@@ -1,8 +1,8 @@
 """Bulk reads of one span in one snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, LiteralString
+from typing import Any, LiteralString, cast
 
 from psycopg import Connection, IsolationLevel, capabilities
 
@@ -28,21 +28,33 @@ class Snapshot:
 
     def __init__(self, connection: Connection[Any], span: Span) -> None:
         self._connection = connection
+        self._last: Generator[tuple[Any, ...], None, None] | None = None
         self.span = span
 
     def rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of ``query``, whose conditions are those of the span."""
+        """Yield the rows of ``query``, whose conditions are those of the span. One at a time."""
         cursor = self._connection.cursor(binary=True)
-        return cursor.stream(query, self.span.parameters(), size=_CHUNK)
+        stream = cursor.stream(query, self.span.parameters(), size=_CHUNK)
+        self._last = cast("Generator[tuple[Any, ...], None, None]", stream)
+        return self._last
+
+    def close(self) -> None:
+        """Stop reading: until then the connection can do nothing else, not even roll back."""
+        if self._last is not None:
+            self._last.close()
 
     def read_table(self, table: ReadTable) -> Iterator[tuple[Any, ...]]:
-        """Yield user and fields of the rows of ``table``, in no order."""
+        """Yield user, fields and ``stale`` of the rows of ``table``, in no order."""
         columns = ", ".join(
             moment(f"t.{field}") if type_ == "timestamptz" else f"t.{field}"
             for field, type_ in zip(table.fields, table.types, strict=True)
         )
         where = self.span.streams("t", table.stream)
-        return self.rows(f"SELECT t.user_id, {columns} FROM tasktrail.{table.name} t WHERE {where}")
+        return self.rows(
+            f"""
+            SELECT t.user_id, {columns}, {table.stale} FROM tasktrail.{table.name} t WHERE {where}
+            """
+        )
 
 
 @contextmanager
@@ -56,7 +68,11 @@ def snapshot(connection: Connection[Any], span: Span) -> Iterator[Snapshot]:
                 connection.execute(
                     "SELECT set_config('tasktrail.user_id', %s, true)", (span.user_id,)
                 )
-            yield Snapshot(connection, span)
+            seen = Snapshot(connection, span)
+            try:
+                yield seen
+            finally:
+                seen.close()
     finally:
         connection.isolation_level = None
         connection.read_only = None

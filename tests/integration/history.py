@@ -1,5 +1,6 @@
 """Random histories, lived through the public write path's own commit."""
 
+import asyncio
 from typing import Any
 
 import psycopg
@@ -7,6 +8,7 @@ import psycopg
 from events import store
 from events.conversation import AddMessage, CreateConversation, DeleteConversation, EditMessage
 from events.draft import Draft
+from events.erasure import erase
 from events.task import CompleteTask, CreateTask, DeleteTask, UpdateTask
 from projections import current
 from projections.current import Wanted
@@ -28,9 +30,16 @@ NOBODY = dict.fromkeys(
 class User:
     """One user who changes things through ``commit``, as the server does."""
 
-    def __init__(self, connection: store.Connection, user_id: str) -> None:
+    def __init__(
+        self,
+        connection: store.Connection,
+        user_id: str,
+        operator: store.Connection | None = None,
+    ) -> None:
+        """``operator`` is needed to erase."""
         self.connection = connection
         self.user_id = user_id
+        self._operator = operator
 
     async def add_task(self, title: str = "Buy milk", **fields: Any) -> int:
         draft = Draft()
@@ -73,14 +82,24 @@ class User:
     async def edit_message(self, id_: int, content: str) -> None:
         await self.change_message(id_, EditMessage(content=content))
 
-    async def delete_conversation(self, id_: int) -> None:
+    async def change_conversation(self, id_: int, command: Any) -> None:
         found = await current.read(self.connection, self.user_id, Wanted(conversation_ids=(id_,)))
         draft = Draft(None, found.conversations)
-        draft.change_conversation(id_, DeleteConversation())
+        draft.change_conversation(id_, command)
         await self._commit(draft)
+
+    async def delete_conversation(self, id_: int) -> None:
+        await self.change_conversation(id_, DeleteConversation())
+
+    async def erase(self) -> None:
+        assert self._operator is not None
+        await erase(self._operator, self.user_id, NOBODY, None)
 
     async def _commit(self, draft: Draft) -> store.Outcome:
         outcome = await store.commit(self.connection, self.user_id, draft, NOBODY)
+        while outcome.status == "locked":
+            await asyncio.sleep(0.01)
+            outcome = await store.commit(self.connection, self.user_id, draft, NOBODY)
         assert outcome.status == "committed"
         return outcome
 

@@ -57,6 +57,18 @@ async def test_a_report_is_a_look_too(run: Any, database: Database, tmp_path: Pa
     assert (record["command"], record["last"]) == ("report", 2)
 
 
+async def test_a_check_of_one_or_of_all_is_a_look_too(run: Any, database: Database) -> None:
+    for arguments in (["user-1"], ["user-1", "--receipt", f"2:{'0' * 64}"], []):
+        await run("verify", *arguments, DATABASE_URL=database.operator)
+    records = (await run("access", "--json", DATABASE_URL=database.auditor)).lines
+    assert [(each["user"], each["command"], each["first"]) for each in records] == [
+        ("tasktrail:everybody", "verify", 1),
+        ("user-1", "verify", 1),
+        ("user-1", "verify", 1),
+    ]
+    assert records[2]["filters"] == {"receipts": 1}
+
+
 async def test_asking_for_a_user_who_is_not_there_is_a_look_too(
     run: Any, database: Database
 ) -> None:

@@ -20,6 +20,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 ADDED_TO_BY_THE_OPERATOR = ("holds", "checkpoint_heads")
 TABLES = (*agents.TABLES, *ADDED_TO_BY_THE_OPERATOR)
 WITHOUT_A_USER = ("alembic_version", "checkpoints")
+NOT_THE_SERVERS = ("audit_access",)  # test_access.py has who may do what to it
 READ_TABLES = ("tasks", "conversations", "messages")
 VERBS = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
 GROUPS = ("tasktrail_owner", "tasktrail_app", "tasktrail_operator", "tasktrail_auditor")
@@ -162,6 +163,12 @@ def test_the_server_cannot_look_past_row_level_security(login: Connection) -> No
         login.execute("SELECT * FROM tasktrail.tasks")
 
 
+def test_the_server_does_not_see_who_looked(inspector: Inspector) -> None:
+    assert not privileges(inspector, "tasktrail_server").keys() & set(NOT_THE_SERVERS)
+    found = privileges(inspector, "tasktrail_test_auditor")
+    assert {verb for table in NOT_THE_SERVERS for verb in found[table]} == {"SELECT"}
+
+
 # --- the operator and the auditor ---------------------------------------------------------------
 
 
@@ -239,7 +246,7 @@ def names(inspector: Inspector, query: str, *values: Any) -> set[str]:
 def test_the_tables_of_these_tests_are_all_there_are(inspector: Inspector) -> None:
     """So that whoever adds a table adds it to TABLES, and its rows to these tests."""
     tables = names(inspector, f"SELECT relname AS name FROM ({ALL_TABLES} AND relkind = 'r') AS t")
-    assert tables == {*TABLES, *WITHOUT_A_USER}
+    assert tables == {*TABLES, *WITHOUT_A_USER, *NOT_THE_SERVERS}
 
 
 def test_row_level_security_is_forced_on_every_table_with_a_user(inspector: Inspector) -> None:
@@ -344,7 +351,11 @@ def test_who_may_call_what(inspector: Inspector) -> None:
         "search_these",
     }
     assert "commit_command" not in callable_by(inspector, "tasktrail_test_operator")
-    assert callable_by(inspector, "tasktrail_test_auditor") == {"as_user", "checkpoint_leaves"}
+    assert callable_by(inspector, "tasktrail_test_auditor") == {
+        "as_user",
+        "checkpoint_leaves",
+        "record_access",
+    }
 
 
 def test_everything_belongs_to_the_owner(inspector: Inspector) -> None:

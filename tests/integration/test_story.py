@@ -76,7 +76,7 @@ async def test_it_ends_where_it_should(reader: Any) -> None:
 
 
 async def test_an_event_that_cannot_be_read_is_named(reader: Any, inspector: Inspector) -> None:
-    inspector.run("ALTER TABLE tasktrail.events DISABLE TRIGGER append_only")
+    inspector.run("ALTER TABLE tasktrail.events DISABLE TRIGGER USER")
     inspector.run("""UPDATE tasktrail.events SET body = '{"data": {"x": 1}}' WHERE position = 17""")
     with pytest.raises(story.Unreadable, match="17"):
         await told(reader, EVERYTHING)

@@ -370,6 +370,22 @@ def test_a_change_with_its_own_hashes_made_anew_is_found_at_the_next_event(field
             assert book.findings(head), f"{field} of event {n + 1}: {value!r}"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("position", 9), ("version", 1), ("version", 3), ("recorded_at", BEGAN - timedelta(days=1))],
+)
+def test_what_no_ledger_can_say_is_found_though_every_hash_is_right(field: str, value: Any) -> None:
+    """Somebody who owns the database made all hashes anew, the head's too."""
+    book = a_ledger_with_all_its_words()
+    book.records[1] = book.records[1]._replace(**{field: value})
+    previous = genesis(USER)
+    for n, record in enumerate(book.records):
+        book.records[n] = relinked(resealed(record), previous)
+        previous = book.records[n].hash
+    assert field in {finding.field for finding in book.findings()}
+    assert not {"hash", "content_hash", "head"} & {finding.field for finding in book.findings()}
+
+
 @pytest.mark.parametrize("n", range(6))
 def test_a_missing_event_is_found(n: int) -> None:
     book = a_ledger()

@@ -1,0 +1,218 @@
+"""A rebuild while people read and write, and one that is killed."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import Connection
+
+from mcp_server.jobs import connected, each
+from mcp_server.rebuild_command import _ONE_AT_A_TIME
+from mcp_server.seed_command import fill, user_name
+from projections import spans
+from projections.rebuild import rebuild, scan
+from projections.spans import Span, of_all, plan
+from tests.conftest import Database
+from tests.integration.command_line import Run
+from tests.integration.history import User, connect
+
+USERS = 60
+
+
+@pytest.fixture
+def admin(database: Database) -> Iterator[Connection[Any]]:
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def operator(database: Database) -> Iterator[Connection[Any]]:
+    with connected(database.operator) as connection:
+        yield connection
+
+
+@pytest.fixture
+def doctored(database: Database, admin: Connection[Any]) -> None:
+    """A busy database in which every title is wrong."""
+    with psycopg.connect(database.admin) as connection:
+        fill(connection, events=6000, users=USERS, seed=1, done=lambda _: None)
+    admin.execute("UPDATE tasktrail.tasks SET title = 'wrong'")
+
+
+WRONG_AND_ALL = """
+    SELECT t.user_id, count(*) FILTER (WHERE t.title = 'wrong'), count(*)
+    FROM tasktrail.tasks t GROUP BY t.user_id
+    """
+
+
+def halves(connection: Connection[Any]) -> list[str]:
+    """Return the users of whom some tasks are wrong and some are right, at one moment."""
+    rows = connection.execute(WRONG_AND_ALL).fetchall()
+    return [user for user, wrong, tasks in rows if 0 < wrong < tasks]
+
+
+def wrong(connection: Connection[Any]) -> int:
+    return sum(row[1] for row in connection.execute(WRONG_AND_ALL))
+
+
+@pytest.mark.usefixtures("doctored")
+async def test_readers_see_all_of_the_old_or_all_of_the_new_and_never_less(
+    database: Database, admin: Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spans, "EVENTS", 200)
+    before = {user: tasks for user, _, tasks in admin.execute(WRONG_AND_ALL)}
+
+    def rebuilt() -> None:
+        with connected(database.operator) as connection:
+            for span in of_all(connection):
+                rebuild(connection, span, fix=True)
+
+    rebuilding = asyncio.create_task(asyncio.to_thread(rebuilt))
+    looks = 0
+    while not rebuilding.done():
+        rows = admin.execute(WRONG_AND_ALL).fetchall()
+        assert {user: tasks for user, _, tasks in rows} == before
+        assert [user for user, wrong, tasks in rows if 0 < wrong < tasks] == []
+        looks += 1
+        await asyncio.sleep(0)
+    await rebuilding
+    assert looks > 1
+    assert wrong(admin) == 0
+
+
+@pytest.mark.usefixtures("doctored")
+async def test_nothing_that_is_written_meanwhile_is_lost(
+    database: Database, operator: Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spans, "EVENTS", 200)
+    monkeypatch.setattr(spans, "BIG", 500)
+
+    async def write(number: int, until: asyncio.Event) -> int:
+        added = 0
+        async with await connect(database.app) as connection:
+            user = User(connection, user_name(1, number))
+            while not until.is_set():
+                await user.complete_task(await user.add_task("Added meanwhile"))
+                added += 1
+        return added
+
+    done = asyncio.Event()
+    writing = [asyncio.create_task(write(number, done)) for number in range(1, 6)]
+
+    def rebuilt() -> None:
+        with connected(database.operator) as connection:
+            for span in of_all(connection):
+                rebuild(connection, span, fix=True)
+
+    await asyncio.to_thread(rebuilt)
+    done.set()
+    assert sum(await asyncio.gather(*writing)) > 5
+    assert findings(operator) == []
+
+
+def findings(connection: Connection[Any]) -> list[Any]:
+    return [f for span in of_all(connection) for f in scan(connection, span)[0].findings]
+
+
+@pytest.mark.usefixtures("doctored")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_killed_rebuild_leaves_every_row_as_it_was_or_as_it_should_be(
+    database: Database, admin: Connection[Any], tasktrail: Run, jobs: int
+) -> None:
+    all_wrong, before = wrong(admin), tables(admin)
+    program = "from mcp_server.cli import rebuild_main; rebuild_main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "--jobs", str(jobs)],
+        env={**os.environ, "DATABASE_URL": database.operator},
+        stdout=subprocess.DEVNULL,
+    )
+    with psycopg.connect(database.admin) as other:  # so that it cannot end before it is killed
+        other.execute("SELECT tasktrail.lock_ledger(%s)", [user_name(1, USERS)])
+        wait_until(lambda: waits_for_a_lock(admin))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    wait_until(lambda: not operators(admin))
+    assert halves(admin) == []
+    assert 0 < wrong(admin) <= all_wrong
+    assert tables(admin) == before
+    said = tasktrail("rebuild-projections", DATABASE_URL=database.operator)
+    assert said.code == 0
+    assert wrong(admin) == 0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def waits_for_a_lock(admin: Connection[Any]) -> bool:
+    query = """
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+        """
+    return admin.execute(query).rowcount > 0
+
+
+def operators(admin: Connection[Any]) -> int:
+    query = """
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'tasktrail_test_operator'
+        """
+    return admin.execute(query).rowcount
+
+
+def tables(admin: Connection[Any]) -> set[str]:
+    """Return all tables, temporary ones included."""
+    query = "SELECT relname FROM pg_class WHERE relkind = 'r'"
+    return {name for (name,) in admin.execute(query)}
+
+
+@pytest.mark.usefixtures("doctored")
+def test_of_two_rebuilds_at_once_the_second_says_so_and_does_nothing(
+    database: Database, admin: Connection[Any], tasktrail: Run
+) -> None:
+    before = wrong(admin)
+    admin.execute("SELECT pg_advisory_lock(%s)", [_ONE_AT_A_TIME])
+    said = tasktrail("rebuild-projections", DATABASE_URL=database.operator)
+    assert said.code == 3
+    assert "Another rebuild" in said.err
+    assert wrong(admin) == before
+    said = tasktrail("rebuild-projections", "--check", DATABASE_URL=database.operator)
+    assert said.code == 1  # looking is always allowed
+    admin.execute("SELECT pg_advisory_unlock(%s)", [_ONE_AT_A_TIME])
+    assert tasktrail("rebuild-projections", DATABASE_URL=database.operator).code == 0
+
+
+@pytest.mark.usefixtures("doctored")
+def test_several_processes_do_the_same_as_one(
+    database: Database, operator: Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spans, "EVENTS", 500)
+    _, work = plan(operator, None)
+    expected = findings(operator)
+    found = [
+        finding
+        for _, report in each(database.operator, partial(rebuild, fix=True), work, 2)
+        for finding in report.findings
+    ]
+    assert sorted(found) == sorted(expected)
+    assert findings(operator) == []
+
+
+def test_what_fails_in_a_worker_fails_in_the_command(database: Database) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        list(each(database.auditor, _forbidden, [Span(0), Span(0)], 2))
+
+
+def _forbidden(connection: Connection[Any], _: Span) -> None:
+    connection.execute("DELETE FROM tasktrail.tasks")

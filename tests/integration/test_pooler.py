@@ -5,8 +5,6 @@ PgBouncer in transaction mode (`apt install pgbouncer`, then `make pooler`).
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest

@@ -129,6 +129,7 @@ def _serve_http(
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
         listening = config.bind_socket()
+        listening.listen(config.backlog)  # whoever calls from now on waits for the workers
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}/mcp"
         if not quiet:
             _introduce(configured, address)

@@ -9,7 +9,9 @@ import typer.main
 from mcp_server import cli
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-SECTIONS = dict(re.findall(r"^## tasktrail (\S+)[^\n]*\n(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S))
+SECTIONS = dict(
+    re.findall(r"^## tasktrail (\S+)[^\n]*\n(.*?)(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
+)
 
 
 def test_every_command_has_its_section() -> None:

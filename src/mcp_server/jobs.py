@@ -55,6 +55,12 @@ def require_sight(connection: Connection[Any]) -> None:
         )
 
 
+class WorkerDied(Failure):
+    """A process of ours was killed, by the system when it is out of memory, or by somebody."""
+
+    exit_code = 3
+
+
 @contextmanager
 def connected(conninfo: str) -> Iterator[Connection[Any]]:
     """Lend a connection as the bulk reads want it: in autocommit mode, with times in UTC."""
@@ -86,13 +92,20 @@ def each(
             pipe.send(span)
         while busy:
             for pipe in wait(list(busy)):
-                span, result = busy.pop(pipe), pipe.recv()
+                span, result = busy.pop(pipe), _received(pipe)
                 if isinstance(result, Exception):
                     raise result
                 for following in islice(waiting, 1):
                     busy[pipe] = following
                     pipe.send(following)
                 yield span, result
+
+
+def _received(pipe: Any) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionError):
+        raise WorkerDied("A worker was killed. What it was doing is undone: try again.") from None
 
 
 @contextmanager

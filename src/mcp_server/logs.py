@@ -2,9 +2,28 @@
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Literal
 
 import structlog
+
+
+class StandardError:
+    """Standard error, where a line that cannot be written is lost, and nothing else.
+
+    On a full disk, or with nobody left at the other end of the pipe, the answer to a call whose
+    change is durable would otherwise be that of a fault.
+    """
+
+    def write(self, text: str) -> None:
+        """Write ``text`` if that is possible."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush if that is possible."""
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure(form: Literal["json", "console"] | None) -> None:
@@ -23,7 +42,7 @@ def configure(form: Literal["json", "console"] | None) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(StandardError()),  # type: ignore[arg-type] # it writes, flushes
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -8,6 +8,7 @@ longest, and back to the pool only when nobody waits.
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -112,12 +113,13 @@ class Pool:
             await self._give_back(connection)
 
     async def _take(self) -> Connection:
+        deadline = time.monotonic() + self._wait
         if self._free:
             self._free -= 1
         elif connection := await self._queue():
             return connection
         try:
-            return await self._pool.getconn()
+            return await self._pool.getconn(deadline - time.monotonic())
         except BaseException:
             self._pass_on(None)
             raise

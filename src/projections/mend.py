@@ -11,6 +11,7 @@ was right has been kept right by whoever appended them.
 """
 
 from collections.abc import Iterable, Iterator
+from time import sleep
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -29,6 +30,9 @@ ROWS = 2000
 
 ROWS_OF_ONE = 8000
 """So many rows of one user are: more than that become right in several steps."""
+
+_BREATH_S = 0.1
+"""Between two steps of one user: who waits for the lock looks again at least every 50 ms."""
 
 
 class Drift(NamedTuple):
@@ -51,7 +55,11 @@ def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> Mended:
     """Put right what is wrong. ``connection`` is in autocommit mode."""
     rows = 0
     findings: list[Finding] = []
+    last = None
     for batch in _batches(drifts):
+        if last == batch[0].user_id:
+            sleep(_BREATH_S)
+        last = batch[-1].user_id
         with connection.transaction():
             mended = _Mending(connection, batch).run()
         rows += mended.rows

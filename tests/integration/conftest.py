@@ -1,6 +1,9 @@
 """A pool, an agent, an inspector for the database of each test; the command line."""
 
+import os
+import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -58,3 +61,18 @@ def home() -> Iterator[Path]:
     """An empty TASKTRAIL_HOME for an embedded Postgres of this test's own."""
     with temporary_home() as folder:
         yield folder
+
+
+@pytest.fixture
+def small_disk(home: Path) -> Iterator[Path]:
+    """A TASKTRAIL_HOME on a disk of its own, which is soon full."""
+    disk = home / "small"
+    disk.mkdir()
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=160m,mode=755", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("only root may mount, and not in every container")
+    yield disk
+    deadline = time.monotonic() + 10
+    while subprocess.run(["/bin/umount", disk], check=False).returncode != 0:
+        assert time.monotonic() < deadline, "somebody is still at work in there"
+        time.sleep(0.1)

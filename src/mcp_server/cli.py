@@ -88,7 +88,10 @@ def _run(app: typer.Typer, name: str) -> None:
     except NoSuchUser as error:
         _fail(2, str(error))
     except Refused as refusal:
-        _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
+        if refusal.code == "unavailable":
+            why = refusal.__cause__ or refusal.message
+            _fail(3, f"The database cannot be reached: {why}\n`tasktrail doctor` says more.")
+        _fail(1, f"{refusal.message} {refusal.hint}")
     except _NO_SCHEMA:
         _fail(3, "The database has no Tasktrail in it, or an older one. Run: tasktrail migrate")
     except psycopg.errors.InsufficientPrivilege as error:
@@ -96,6 +99,8 @@ def _run(app: typer.Typer, name: str) -> None:
         _fail(3, f"This login may not do that: {said}.\n`tasktrail doctor` says more.")
     except psycopg.OperationalError as error:
         _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")
+    except OSError as error:
+        _fail(2, f"{error.filename or 'tasktrail'}: {error.strerror or error}")
 
 
 def _fail(code: int, text: str) -> None:

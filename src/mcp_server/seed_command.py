@@ -20,6 +20,7 @@ from events.ledger import Record
 from events.replay import Replay
 from mcp_server import settings, target
 from mcp_server.failure import Failure
+from mcp_server.jobs import collect_garbage_seldom
 from mcp_server.progress import WorkProgress
 from mcp_server.seed_histories import events_of_users, history
 from projections.read_tables import READ_TABLES
@@ -72,6 +73,7 @@ def seed(
     """Make up users with their histories. Users that exist are never touched."""
     if events < users:
         raise typer.BadParameter("every user needs an event", param_hint="--events")
+    collect_garbage_seldom()
     with (
         target.opened(settings.read()) as database,
         psycopg.connect(database.admin) as connection,

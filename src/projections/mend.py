@@ -11,7 +11,6 @@ was right has been kept right by whoever appended them.
 """
 
 from collections.abc import Iterable, Iterator
-from time import sleep
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -58,7 +57,7 @@ def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> Mended:
     last = None
     for batch in _batches(drifts):
         if last == batch[0].user_id:
-            sleep(_BREATH_S)
+            connection.execute("SELECT pg_sleep(%s)", (_BREATH_S,))
         last = batch[-1].user_id
         with connection.transaction():
             mended = _Mending(connection, batch).run()

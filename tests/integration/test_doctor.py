@@ -172,11 +172,8 @@ def test_a_login_that_bypasses_row_level_security_is_no_servers(
 ) -> None:
     """As Neon's default owner does."""
     url = server.conninfo(database.name, "test_bypassing")
-    server.run(
-        sql.SQL(
-            "CREATE ROLE test_bypassing LOGIN BYPASSRLS PASSWORD {} IN ROLE tasktrail_app"
-        ).format(sql.Literal(PASSWORD))
-    )
+    create = "CREATE ROLE test_bypassing LOGIN BYPASSRLS PASSWORD {} IN ROLE tasktrail_app"
+    server.run(sql.SQL(create).format(sql.Literal(PASSWORD)))
     try:
         said = tasktrail("doctor", "--json", DATABASE_URL=url)
     finally:

@@ -3,6 +3,7 @@
 #   make serve   the server on http://127.0.0.1:8000/mcp, with its own Postgres
 #   make test    every test, on a real Postgres
 #   make browser the report in a real Chromium (apt install chromium chromium-driver)
+#   make pooler  isolation and restarts behind PgBouncer (apt install pgbouncer)
 #   make check   lint, format, types, the shape of the house
 #   make lock    write the lock files anew (newest versions that pyproject.toml allows)
 #   make audit   an inventory of what is locked (SBOM), and the vulnerabilities known in it
@@ -22,7 +23,7 @@ LOCK := $(BIN)/uv --no-config pip compile --universal --python-version 3.11 --ge
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: serve test browser check format lock audit clean
+.PHONY: serve test browser pooler check format lock audit clean
 
 serve: $(VENV)/.installed
 	@exec $(BIN)/tasktrail serve $(ARGS)
@@ -32,6 +33,9 @@ test: $(VENV)/.installed-dev
 
 browser: $(VENV)/.installed-dev
 	$(BIN)/pytest -m browser $(ARGS)
+
+pooler: $(VENV)/.installed-dev
+	$(BIN)/pytest -m pooler $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

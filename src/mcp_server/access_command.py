@@ -13,15 +13,15 @@ from events.stamp import iso
 from mcp_server import settings, target
 from mcp_server.access import AccessRecord, Chain, read_records
 from mcp_server.command_arguments import check_user
-from mcp_server.printing import Column, Rows, pages, printable
+from mcp_server.printing import Column, Rows, pages, printable, shown_at
 
 COLUMNS = (
     Column("user", 20),
     Column("number", 6, number=True),
-    Column("at", 27),
+    Column("at", 20),
     Column("login", 18),
     Column("who", 24),
-    Column("command", 8),
+    Column("command", 7),
     Column("positions", 15),
     Column("filters"),
 )
@@ -92,5 +92,5 @@ def _row(record: AccessRecord) -> list[str]:
         "-" if first is None else f"{first}-{'' if last is None else last}",
         "  ".join(f"{name}={value}" for name, value in told),
     )
-    head = (printable(record.user_id), str(record.number), iso(record.at))
+    head = (printable(record.user_id), str(record.number), shown_at(record.at))
     return [*head, *map(printable, cells)]

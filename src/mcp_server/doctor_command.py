@@ -240,7 +240,8 @@ def _lines(report: Json) -> Iterator[str]:
     for title in ("database", "authentication"):
         yield title.capitalize()
         for name, value in report[title].items():
-            yield f"  {name:<32} {_shown(value)}"
+            for inner, one in value.items() if isinstance(value, dict) else ((name, value),):
+                yield f"  {inner:<32} {_shown(one)}"
     problems = report["problems"]
     yield "" if problems else "\nNothing is wrong."
     for number, problem in enumerate(problems, start=1):
@@ -256,7 +257,5 @@ def _shown(value: Any) -> str:
             return "yes" if value else "no"
         case list():
             return ", ".join(map(str, value)) or "-"
-        case dict():
-            return "; ".join(f"{name}: {_shown(one)}" for name, one in value.items()) or "-"
         case _:
             return str(value)

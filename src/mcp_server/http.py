@@ -6,6 +6,7 @@
 puts the same endpoint at ``/mcp`` of a FastAPI or Starlette app, lifespan included.
 """
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -26,6 +27,7 @@ from mcp_server.admission import Admission
 from mcp_server.auth import verifier
 from mcp_server.body import MAX_BODY
 from mcp_server.database import Database
+from mcp_server.envelope import Envelope
 from mcp_server.guard import Guard
 from mcp_server.issue import development_secret
 from mcp_server.limiter import Limiter
@@ -33,6 +35,9 @@ from mcp_server.resource import Resource
 from mcp_server.server import TasktrailServer
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue
+
+READY_SECONDS = 2
+"""So long a probe waits for the database: they give up soon."""
 
 log = structlog.get_logger()
 
@@ -48,7 +53,7 @@ class Endpoint:
         self._mcp: ASGIApp | None = None
         secret = None if settings.authenticates else development_secret(settings.home)
         self._guard = Guard(
-            self._forward,
+            Envelope(self._forward),
             verifier(settings, secret),
             Admission(settings, bound_to),
             self.resource,
@@ -157,7 +162,10 @@ async def _why_not_ready(endpoint: Endpoint) -> str | None:
     if endpoint.database is None:
         return "The server is starting or stopping."
     try:
-        revision = await endpoint.database.read(selfcheck.migrated_to)
+        async with asyncio.timeout(READY_SECONDS):
+            revision = await endpoint.database.read(selfcheck.migrated_to)
+    except TimeoutError:
+        return f"The database has not answered for {READY_SECONDS} seconds."
     except Refused as refusal:
         return refusal.message
     if revision != migrate.newest():

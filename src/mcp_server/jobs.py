@@ -55,6 +55,12 @@ def require_sight(connection: Connection[Any]) -> None:
         )
 
 
+class WorkerDied(Failure):
+    """A process of ours was killed, by the system when it is out of memory, or by somebody."""
+
+    exit_code = 3
+
+
 @contextmanager
 def connected(conninfo: str) -> Iterator[Connection[Any]]:
     """Lend a connection as the bulk reads want it: in autocommit mode, with times in UTC."""
@@ -70,7 +76,7 @@ def each(
 
     ``work`` is a function of a module, or a partial of one. What it raises ends it all.
     """
-    _collect_garbage_seldom()
+    collect_garbage_seldom()
     if jobs == 1:
         with connected(conninfo) as connection:
             for span in spans:
@@ -86,13 +92,20 @@ def each(
             pipe.send(span)
         while busy:
             for pipe in wait(list(busy)):
-                span, result = busy.pop(pipe), pipe.recv()
+                span, result = busy.pop(pipe), _received(pipe)
                 if isinstance(result, Exception):
                     raise result
                 for following in islice(waiting, 1):
                     busy[pipe] = following
                     pipe.send(following)
                 yield span, result
+
+
+def _received(pipe: Any) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionError):
+        raise WorkerDied("A worker was killed. What it was doing is undone: try again.") from None
 
 
 @contextmanager
@@ -110,15 +123,16 @@ def _worker(conninfo: str, work: Work[T]) -> Iterator[Any]:
         process.kill()
 
 
-def _collect_garbage_seldom() -> None:
-    """A fold makes many objects and no cycles: looking for some took a sixth of the time."""
+def collect_garbage_seldom() -> None:
+    """Look for cycles seldom: bulk work makes many objects and none, and a sixth of the time went
+    into looking."""
     gc.freeze()
     gc.set_threshold(500_000, 50, 1000)
 
 
 def _serve(pipe: Pipe, conninfo: str, work: Work[Any]) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
-    _collect_garbage_seldom()
+    collect_garbage_seldom()
     try:
         with connected(conninfo) as connection:
             while True:

@@ -5,12 +5,14 @@ What people stored is shown without anything that a terminal would obey or that 
 
 import sys
 import unicodedata
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -20,15 +22,20 @@ LONGEST_VALUE = 60
 PAGE = 250
 """Rows that are laid out at a time."""
 
+GAP = 2
+INDENT = 4
+LEAST_ROOM = 24
+"""Characters that the last column needs beside the others."""
+
 T = TypeVar("T")
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 class Column(NamedTuple):
-    """``width``: of what is usual; the column without one is the last, and takes what is left."""
+    """``width``: at most; the last column takes what is left."""
 
     title: str
-    width: int | None = None
+    width: int = 0
     number: bool = False
 
 
@@ -88,37 +95,54 @@ class Rows:
     """Prints rows as they come: a table on a terminal, a line each otherwise."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        self._columns = columns
+        self._columns = columns[:-1]
+        self._last = columns[-1]
         self._console = Console(highlight=False) if sys.stdout.isatty() else None
+        self._widths: list[int] = []
         self._begun = False
 
     def add(self, rows: Iterable[Sequence[str]]) -> None:
         """Print some more rows of texts, already ``printable``."""
         if self._console is None:
-            sys.stdout.write("".join(_aligned(self._columns, row) + "\n" for row in rows))
-            return
-        table = Table(box=None, show_header=not self._begun, expand=True, pad_edge=False)
-        for column in self._columns:
-            table.add_column(
-                column.title,
-                width=column.width,
-                justify="right" if column.number else "left",
-                ratio=None if column.width else 1,
-                overflow="fold",
-            )
-        for row in rows:
-            table.add_row(*map(Text, row))
-        if table.row_count:
-            self._console.print(table)
+            sys.stdout.write("".join(self._aligned(row) + "\n" for row in rows))
+        elif shown := list(rows):
+            if not self._begun:
+                self._widths = list(self._measured(shown))
+            room = self._console.width - sum(self._widths) - GAP * len(self._widths)
+            blocks = [self._table(shown)] if room >= LEAST_ROOM else self._blocks(shown)
+            for block in blocks:
+                self._console.print(block)
             self._begun = True
 
+    def _measured(self, rows: list[Sequence[str]]) -> Iterator[int]:
+        """Yield how wide the columns are: the first rows decide for those that come later."""
+        for number, column in enumerate(self._columns):
+            cells = (column.title, *(row[number] for row in rows))
+            yield min(column.width, max(map(cell_len, cells)))
 
-def _aligned(columns: Sequence[Column], row: Sequence[str]) -> str:
-    cells = [
-        cell.rjust(column.width or 0) if column.number else cell.ljust(column.width or 0)
-        for column, cell in zip(columns, row, strict=True)
-    ]
-    return "  ".join(cells).rstrip()
+    def _table(self, rows: list[Sequence[str]]) -> RenderableType:
+        table = Table(box=None, show_header=not self._begun, expand=True, pad_edge=False)
+        for column, width in zip(self._columns, self._widths, strict=True):
+            justify: JustifyMethod = "right" if column.number else "left"
+            table.add_column(column.title, width=width, justify=justify, overflow="fold")
+        table.add_column(self._last.title, ratio=1, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        return table
+
+    def _blocks(self, rows: list[Sequence[str]]) -> Iterator[RenderableType]:
+        """Yield each row as two: where it is too narrow, the last column goes below the others."""
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row[:-1], self._widths, strict=True)]
+            yield Text("  ".join(cells).rstrip())
+            yield Padding(Text(row[-1]), (0, 0, 0, INDENT))
+
+    def _aligned(self, row: Sequence[str]) -> str:
+        cells = [
+            cell.rjust(column.width) if column.number else cell.ljust(column.width)
+            for column, cell in zip(self._columns, row, strict=False)
+        ]
+        return "  ".join([*cells, row[-1]]).rstrip()
 
 
 async def pages(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:

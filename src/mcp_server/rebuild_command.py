@@ -31,11 +31,15 @@ def rebuild_projections(
     fix: Annotated[
         bool, typer.Option("--fix", help="With --check: put right what differs.")
     ] = False,
+    rewrite: Annotated[
+        bool,
+        typer.Option("--rewrite", help="Write every row, so that derived columns are made anew."),
+    ] = False,
     jobs: Jobs = DEFAULT_JOBS,
     as_json: AsJson = False,
 ) -> None:
     """Replay the ledger into the read tables, online: only what differs is written."""
-    mending = fix or not check
+    mending = fix or rewrite or not check
     with target.opened(settings.read()) as database, connected(database.admin) as connection:
         require_sight(connection)
         if mending:
@@ -43,7 +47,9 @@ def rebuild_projections(
         events, spans = plan(connection, user)
         output = CheckOutput(as_json, quiet=not (check or fix))
         with WorkProgress("rebuilding" if mending else "comparing", events) as progress:
-            for _, done in each(database.admin, partial(rebuild, fix=mending), spans, jobs):
+            for _, done in each(
+                database.admin, partial(rebuild, fix=mending, rewrite=rewrite), spans, jobs
+            ):
                 progress.advance(done.events)
                 output.add(
                     done.findings,

@@ -149,7 +149,8 @@ def _print_task(task: Json, as_json: bool) -> None:
         return
     changes = task.pop("history")
     for name, value in task.items():
-        text = ", ".join(value) if isinstance(value, list) else "-" if value is None else str(value)
+        text = ", ".join(value) if isinstance(value, list) else str(value)
+        text = "-" if value in (None, []) else text
         sys.stdout.write(f"{name:<12}  {printable(text)}\n")
     for change in changes:
         sys.stdout.write(f"{'change':<12}  {printable(history_line(change))}\n")

@@ -11,12 +11,13 @@ from projections.snapshot import Snapshot
 
 class Wrong(NamedTuple):
     """A row that is not as the ledger says: as it is (``live`` None: it is missing) and as it
-    should be (``right`` None: it should not be there)."""
+    should be (``right`` None: it should not be there). ``stale`` names a derived column."""
 
     user_id: str
     table: ReadTable
     live: Row | None
     right: Row | None
+    stale: str | None = None
 
     @property
     def id(self) -> int:
@@ -36,6 +37,8 @@ class Wrong(NamedTuple):
                 if is_ != should:
                     what = f"is not as in the ledger{_shown(is_, should)}"
                     yield self._finding("different", field, what)
+            if self.stale is not None:
+                yield self._finding("different", self.stale, "is not as the other columns say")
 
     def _finding(self, kind: Kind, field: str | None, what: str) -> Finding:
         return Finding(self.user_id, self.table.name, self.id, kind, field, what)
@@ -49,19 +52,21 @@ def _shown(is_: Any, should: Any) -> str:
 
 
 def compare(
-    snapshot: Snapshot, replays: dict[str, Replay], passed_over: set[str]
+    snapshot: Snapshot, replays: dict[str, Replay], passed_over: set[str], every: bool = False
 ) -> Iterator[Wrong]:
-    """Yield the rows of the span that are wrong; none of users that are ``passed_over``.
+    """Yield the rows of the span that are wrong, or every row; none of users ``passed_over``.
 
     A user who has rows and no replay has no ledger.
     """
+    nothing: dict[int, Row] = {}
     for table in READ_TABLES:
         expected = {user_id: dict(table.of(replay)) for user_id, replay in replays.items()}
-        nothing: dict[int, Row] = {}
-        for user_id, *live in snapshot.read_table(table):
-            right = expected.get(user_id, nothing).pop(live[0], None)
-            if right != tuple(live) and user_id not in passed_over:
-                yield Wrong(user_id, table, table.row(*live), right)
+        last = len(table.fields) + 1
+        for row in snapshot.read_table(table):
+            user_id, live, stale = row[0], row[1:last], row[last]
+            right = expected.get(user_id, nothing).pop(row[1], None)
+            if (right != live or stale or every) and user_id not in passed_over:
+                yield Wrong(user_id, table, table.row(*live), right, stale)
         for user_id, rows in expected.items():
-            for row in rows.values():
-                yield Wrong(user_id, table, None, row)
+            for missing in rows.values():
+                yield Wrong(user_id, table, None, missing)

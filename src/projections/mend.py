@@ -24,11 +24,14 @@ from projections.finding import Finding
 from projections.fold import unreadable, why
 from projections.read_tables import READ_TABLES, ReadTable
 
-ROWS = 2000
+ROWS = 1500
 """So many rows of several users are put right at once: a writer who meets it waits for so long."""
 
-ROWS_OF_ONE = 8000
+ROWS_OF_ONE = 4000
 """So many rows of one user are: more than that become right in several steps."""
+
+_BREATH_S = 0.06
+"""Between two steps of one user: who waits for the lock looks again every 50 ms or sooner."""
 
 
 class Drift(NamedTuple):
@@ -51,7 +54,11 @@ def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> Mended:
     """Put right what is wrong. ``connection`` is in autocommit mode."""
     rows = 0
     findings: list[Finding] = []
+    last = None
     for batch in _batches(drifts):
+        if last == batch[0].user_id:
+            connection.execute("SELECT pg_sleep(%s)", (_BREATH_S,))
+        last = batch[-1].user_id
         with connection.transaction():
             mended = _Mending(connection, batch).run()
         rows += mended.rows

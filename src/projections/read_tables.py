@@ -4,7 +4,7 @@ A new read table is one more entry here (docs/evolution.md walks through it).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 from events.conversation import Conversation, Message
 from events.replay import Replay
@@ -18,19 +18,29 @@ class ReadTable(NamedTuple):
     """``fields`` are the folded columns, without ``user_id``; ``types`` their Postgres types.
 
     ``of`` returns a replay's rows by id. ``stream`` is the column that names the row's stream.
+    ``stale`` is an SQL expression on the row ``t``: the name of a column that is derived from the
+    others and is not as they say, or NULL. (Only what is cheap: words for the full-text search are
+    derived anew by ``rebuild-projections --rewrite``.)
     """
 
-    name: str
-    fields: tuple[str, ...]
-    types: tuple[str, ...]
-    stream: str
+    name: LiteralString
+    fields: tuple[LiteralString, ...]
+    types: tuple[LiteralString, ...]
+    stream: LiteralString
     of: Callable[[Replay], dict[int, Row]]
     row: Callable[..., Row]
+    stale: LiteralString = "NULL::text"
+
+
+def _fields(row: Any) -> tuple[LiteralString, ...]:
+    """Return the fields of a named tuple: they are ours, so they may be put into SQL."""
+    fields: tuple[LiteralString, ...] = row._fields
+    return fields
 
 
 TASKS = ReadTable(
     "tasks",
-    Task._fields,
+    _fields(Task),
     (
         *("int8", "text", "text", "text", "text", "timestamptz", "text[]", "bool", "bool"),
         *("timestamptz", "timestamptz", "timestamptz", "int8", "int8"),
@@ -38,10 +48,18 @@ TASKS = ReadTable(
     "id",
     lambda replay: replay.tasks,
     Task,
+    """
+    CASE
+        WHEN t.status <> CASE WHEN t.deleted THEN 2 WHEN t.completed THEN 1 ELSE 0 END THEN 'status'
+        WHEN t.urgency <> CASE t.priority
+            WHEN 'high' THEN 3 WHEN 'medium' THEN 2 WHEN 'low' THEN 1 ELSE 0 END THEN 'urgency'
+        WHEN t.due_order <> coalesce(t.due_at, 'infinity') THEN 'due_order'
+    END
+    """,
 )
 CONVERSATIONS = ReadTable(
     "conversations",
-    Conversation._fields,
+    _fields(Conversation),
     ("int8", "text", "int8", "bool", "timestamptz", "timestamptz", "int8", "int8"),
     "id",
     lambda replay: replay.conversations,
@@ -49,7 +67,7 @@ CONVERSATIONS = ReadTable(
 )
 MESSAGES = ReadTable(
     "messages",
-    Message._fields,
+    _fields(Message),
     (
         *("int8", "int8", "text", "text", "text", "text", "bool"),
         *("timestamptz", "timestamptz", "int8", "int8"),

@@ -30,20 +30,23 @@ class Report(NamedTuple):
     findings: list[Finding]
 
 
-def rebuild(connection: Connection[Any], span: Span, fix: bool) -> Report:
+def rebuild(connection: Connection[Any], span: Span, fix: bool, rewrite: bool = False) -> Report:
     """Compare the rows of ``span`` with the ledger, and put right what is wrong if ``fix``.
 
+    ``rewrite``: write every row, so that what the database derives from it is derived anew.
     ``connection`` is in autocommit mode.
     """
-    report, drifts = scan(connection, span)
+    report, drifts = scan(connection, span, every=rewrite)
     if not fix or not drifts:
         return report
     mended = mend(connection, drifts)
     return report._replace(mended=mended.rows, findings=report.findings + mended.findings)
 
 
-def scan(connection: Connection[Any], span: Span) -> tuple[Report, list[Drift]]:
-    """Return what is wrong, twice: to be told, and to be mended."""
+def scan(
+    connection: Connection[Any], span: Span, every: bool = False
+) -> tuple[Report, list[Drift]]:
+    """Return what is wrong (or ``every`` row), twice: to be told, and to be mended."""
     with snapshot(connection, span) as seen:
         heads: dict[str, int] = dict(
             seen.rows(
@@ -54,7 +57,7 @@ def scan(connection: Connection[Any], span: Span) -> tuple[Report, list[Drift]]:
         findings = [fold.fault for fold in folds.values() if fold.fault is not None]
         replays = {u: fold.replay for u, fold in folds.items() if fold.fault is None}
         drifts: dict[str, Drift] = {}
-        for wrong in compare(seen, replays, folds.keys() - replays.keys()):
+        for wrong in compare(seen, replays, folds.keys() - replays.keys(), every):
             user_id = wrong.user_id
             drifts.setdefault(user_id, Drift(user_id, heads.get(user_id, 0), [])).rows.append(wrong)
             findings += wrong.findings()

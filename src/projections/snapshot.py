@@ -44,13 +44,17 @@ class Snapshot:
             self._last.close()
 
     def read_table(self, table: ReadTable) -> Iterator[tuple[Any, ...]]:
-        """Yield user and fields of the rows of ``table``, in no order."""
+        """Yield user, fields and ``stale`` of the rows of ``table``, in no order."""
         columns = ", ".join(
             moment(f"t.{field}") if type_ == "timestamptz" else f"t.{field}"
             for field, type_ in zip(table.fields, table.types, strict=True)
         )
         where = self.span.streams("t", table.stream)
-        return self.rows(f"SELECT t.user_id, {columns} FROM tasktrail.{table.name} t WHERE {where}")
+        return self.rows(
+            f"""
+            SELECT t.user_id, {columns}, {table.stale} FROM tasktrail.{table.name} t WHERE {where}
+            """
+        )
 
 
 @contextmanager

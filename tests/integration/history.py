@@ -1,5 +1,6 @@
 """Random histories, lived through the public write path's own commit."""
 
+import asyncio
 from typing import Any
 
 import psycopg
@@ -96,6 +97,9 @@ class User:
 
     async def _commit(self, draft: Draft) -> store.Outcome:
         outcome = await store.commit(self.connection, self.user_id, draft, NOBODY)
+        while outcome.status == "locked":
+            await asyncio.sleep(0.01)
+            outcome = await store.commit(self.connection, self.user_id, draft, NOBODY)
         assert outcome.status == "committed"
         return outcome
 

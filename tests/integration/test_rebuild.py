@@ -1,5 +1,6 @@
 """Rebuilding the read tables: what is wrong is found and put right, online."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
@@ -166,17 +167,18 @@ async def test_what_is_appended_between_scan_and_lock_is_not_lost(
 
 
 async def test_an_append_waits_until_the_rows_of_its_user_are_right(
-    database: Database, operator: Connection[Any], ann: User
+    database: Database, operator: Connection[Any], ann: User, bob: User
 ) -> None:
     """Without the lock an append between catching up and committing would be lost."""
     await lived(ann)
-    async with await connect(database.app) as impatient:
-        await impatient.execute("SET lock_timeout = '50ms'")
+    async with await connect(database.app) as connection:
         with operator.transaction():
             operator.execute("SELECT tasktrail.lock_ledger('ann')")
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                await User(impatient, "ann").add_task()
-            await User(impatient, "bob").add_task()
+            waiting = asyncio.create_task(User(connection, "ann").add_task())
+            await asyncio.sleep(0.2)
+            assert not waiting.done()
+            await bob.add_task()
+        await waiting
 
 
 async def test_a_ledger_that_cannot_be_read_leaves_the_rows_as_they_are(
@@ -230,3 +232,19 @@ async def test_whatever_ends_a_scan_early_leaves_a_connection_that_can_be_used(
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+async def test_what_is_derived_from_a_row_is_made_anew_when_asked_for(
+    operator: Connection[Any], admin: Connection[Any], ann: User
+) -> None:
+    await lived(ann)
+    derived = "SELECT title_key, search, status FROM tasktrail.tasks ORDER BY id"
+    before = admin.execute(derived).fetchall()
+    admin.execute("ALTER TABLE tasktrail.tasks DISABLE TRIGGER derive")
+    admin.execute("UPDATE tasktrail.tasks SET title_key = '', search = '' WHERE id = 2")
+    admin.execute("UPDATE tasktrail.tasks SET status = 2 WHERE id = 1")
+    admin.execute("ALTER TABLE tasktrail.tasks ENABLE TRIGGER derive")
+    assert run(operator)[0] == ["ann tasks 1 different status"]
+    assert rebuild(operator, EVERYTHING, fix=True, rewrite=True).mended == 6
+    assert admin.execute(derived).fetchall() == before
+    assert check(operator) == []

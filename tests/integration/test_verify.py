@@ -350,6 +350,19 @@ async def test_an_edit_of_any_column_of_a_read_table_is_found(
     assert verified(operator, "ann") == expected
 
 
+@pytest.mark.parametrize(
+    "edit", ["status = 2", "urgency = 3", "due_order = due_order + interval '1 day'"]
+)
+@pytest.mark.usefixtures("ann")
+async def test_an_edit_of_what_lists_are_sorted_by_is_found(
+    operator: Connection[Any], forger: Connection[Any], edit: str
+) -> None:
+    forger.execute("ALTER TABLE tasktrail.tasks DISABLE TRIGGER ALL")
+    forger.execute(f"UPDATE tasktrail.tasks SET {edit} WHERE user_id = 'ann' AND id = 1")
+    forger.execute("ALTER TABLE tasktrail.tasks ENABLE TRIGGER ALL")
+    assert verified(operator) == {("ann", "tasks", 1, edit.split()[0])}
+
+
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 12:00:00+00 BC"])
 @pytest.mark.parametrize("field", ["created_at", "due_at", "completed_at"])
 @pytest.mark.usefixtures("ann")

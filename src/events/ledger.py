@@ -98,6 +98,8 @@ def jcs(value: Json) -> bytes:
 def _holds_float(value: Json | list[Any]) -> bool:
     for part in value.values() if isinstance(value, dict) else value:
         kind = type(part)
+        if kind is str or kind is int or part is None:  # nearly all
+            continue
         if kind is float or ((kind is dict or kind is list) and _holds_float(part)):
             return True
     return False

@@ -132,7 +132,7 @@ def of_all(connection: Connection[Any]) -> Iterator[Span]:
             big.append(user_id)
             yield from of_user(user_id, position)
         else:
-            events += position
+            events += max(position, 1)
     yield Span(events, start=start, without=tuple(big))
 
 

@@ -158,9 +158,25 @@ def _read_events(seen: Snapshot) -> Iterator[tuple[Any, ...]]:
 
 def _record(row: tuple[Any, ...]) -> Record:
     """Return the record. JSON beyond JCS, as a number of 400 digits, becomes an empty object."""
-    actor, commitment, body, *rest = row[9:]
-    body = None if body is None else _loads(body)
-    return Record._make((*row[1:9], _loads(actor), commitment, body, *rest))
+    _, position, stream_type, stream_id, version, type_, schema_version, *rest = row
+    event_id, command_id, actor, commitment, body, salt, content_hash, hash_, recorded_at = rest
+    return Record(
+        position,
+        stream_type,
+        stream_id,
+        version,
+        type_,
+        schema_version,
+        event_id,
+        command_id,
+        _loads(actor),
+        commitment,
+        None if body is None else _loads(body),
+        salt,
+        content_hash,
+        hash_,
+        recorded_at,
+    )
 
 
 def _loads(text: str) -> Any:

@@ -1,0 +1,117 @@
+"""``rebuild-projections`` on the command line: what it says, and what it ends with."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import Connection
+
+from mcp_server import progress
+from mcp_server.seed_command import fill
+from tests.conftest import Database
+from tests.integration.command_line import Run, Said
+
+FIRST = "demo-1-00001"
+
+
+@pytest.fixture
+def admin(database: Database) -> Iterator[Connection[Any]]:
+    """A superuser, on a database with ten users of whom one has a wrong row."""
+    with psycopg.connect(database.admin) as connection:
+        fill(connection, events=300, users=10, seed=1, done=lambda _: None)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute(
+            """
+            UPDATE tasktrail.tasks SET title = 'secret', version = 99 WHERE (user_id, id) =
+                (SELECT t.user_id, min(t.id) FROM tasktrail.tasks t
+                 WHERE t.user_id = %s GROUP BY 1)
+            """,
+            [FIRST],
+        )
+        yield connection
+
+
+@pytest.fixture
+def rebuild(database: Database, tasktrail: Run) -> Run:
+    """Run it as the operator."""
+
+    def run(*arguments: str) -> Said:
+        url = {"DATABASE_URL": database.app, "ADMIN_DATABASE_URL": database.operator}
+        return tasktrail("rebuild-projections", *arguments, **url)
+
+    return run
+
+
+@pytest.mark.usefixtures("admin")
+def test_a_check_has_a_line_for_each_difference_and_mends_nothing(rebuild: Run) -> None:
+    for _ in range(2):
+        said = rebuild("--check")
+        title, version, summary = said.out.splitlines()
+        assert said.code == 1
+        assert title.startswith(f"{FIRST} tasks ")
+        assert title.endswith(" title: is not as in the ledger")
+        assert " version: is not as in the ledger: 99, not " in version
+        assert summary.startswith("10 users, 300 events, ")
+        assert ", 0 mended in " in summary
+        assert "secret" not in said.out
+
+
+@pytest.mark.usefixtures("admin")
+def test_as_json_it_is_one_object(rebuild: Run) -> None:
+    said = rebuild("--check", "--json")
+    assert said.code == 1
+    first, second = said.json["findings"]
+    assert (first["user_id"], first["table"], first["kind"]) == (FIRST, "tasks", "different")
+    assert (first["field"], second["field"]) == ("title", "version")
+    assert (said.json["users"], said.json["events"], said.json["mended"]) == (10, 300, 0)
+    said = rebuild("--json")
+    assert (said.code, said.json["findings"], said.json["mended"]) == (0, [], 1)
+
+
+@pytest.mark.usefixtures("admin")
+def test_fix_says_what_it_mends(rebuild: Run) -> None:
+    said = rebuild("--check", "--fix")
+    assert said.code == 0
+    assert len(said.out.splitlines()) == 3
+    assert ", 1 mended in " in said.out
+    said = rebuild("--check")
+    assert (said.code, len(said.out.splitlines())) == (0, 1)
+
+
+@pytest.mark.usefixtures("admin")
+def test_one_user_alone(rebuild: Run) -> None:
+    assert rebuild("--user", "demo-1-00002", "--check").code == 0
+    assert rebuild("--user", FIRST, "--check").code == 1
+    said = rebuild("--user", "nobody")
+    assert (said.code, said.out) == (2, "")
+    assert "'nobody'" in said.err
+
+
+def test_a_ledger_that_cannot_be_believed_is_told_even_when_it_says_nothing_else(
+    rebuild: Run, admin: Connection[Any]
+) -> None:
+    admin.execute("ALTER TABLE tasktrail.events DISABLE TRIGGER ALL")
+    admin.execute("DELETE FROM tasktrail.events WHERE user_id = 'demo-1-00002' AND position = 2")
+    said = rebuild()
+    assert said.code == 1
+    assert "demo-1-00002 events 3: comes after 1: events are missing" in said.out.splitlines()
+
+
+@pytest.mark.usefixtures("admin")
+def test_a_login_that_sees_one_user_at_a_time_is_told_so(
+    database: Database, tasktrail: Run
+) -> None:
+    said = tasktrail("rebuild-projections", "--check", DATABASE_URL=database.app)
+    assert (said.code, said.out) == (3, "")
+    assert "ADMIN_DATABASE_URL" in said.err
+
+
+@pytest.mark.usefixtures("admin")
+def test_progress_is_lines_where_there_is_no_terminal(
+    rebuild: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0)
+    said = rebuild("--check")
+    assert said.err.startswith("comparing: 300 of 300 events, ")
+    assert said.err.endswith(" s left\n")

@@ -5,8 +5,6 @@ PgBouncer in transaction mode (`apt install pgbouncer`, then `make pooler`).
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -73,7 +71,8 @@ async def work(agent: Agent, until: asyncio.Event) -> tuple[int, list[str]]:
 
     What was refused is tried again with the same key until it is done.
     """
-    done, refusals = 0, []
+    done = 0
+    refusals: list[str] = []
     while not until.is_set():
         wish = AddTask(title="work", idempotency_key=f"key {done}")
         try:

@@ -8,6 +8,7 @@ become a line on standard error and an exit code (``mcp_server.failure``).
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from io import TextIOWrapper
 
 import psycopg
 import typer
@@ -47,14 +48,14 @@ _NO_SCHEMA = (
 def main() -> None:
     """Run ``tasktrail``."""
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
-    _run(_app([asked] if asked in COMMANDS else list(COMMANDS)))
+    _run(_app([asked] if asked in COMMANDS else list(COMMANDS)), "tasktrail")
 
 
 def rebuild_main() -> None:
     """Run ``rebuild-projections``."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(_load("rebuild-projections"))
-    _run(app)
+    _run(app, "rebuild-projections")
 
 
 def _app(names: list[str]) -> typer.Typer:
@@ -76,15 +77,21 @@ def _load(name: str) -> Callable[..., None]:
     return command
 
 
-def _run(command: Callable[[], None]) -> None:
+def _run(app: typer.Typer, name: str) -> None:
+    if isinstance(sys.stdout, TextIOWrapper):  # any text can be shown, and JSON is UTF-8
+        terminal = sys.stdout.isatty()
+        sys.stdout.reconfigure(encoding=None if terminal else "utf-8", errors="backslashreplace")
     try:
-        command()
+        app(prog_name=name)
     except Failure as failure:
         _fail(failure.exit_code, str(failure))
     except NoSuchUser as error:
         _fail(2, str(error))
     except Refused as refusal:
-        _fail(3 if refusal.code == "unavailable" else 1, f"{refusal.message} {refusal.hint}")
+        if refusal.code == "unavailable":
+            why = refusal.__cause__ or refusal.message
+            _fail(3, f"The database cannot be reached: {why}\n`tasktrail doctor` says more.")
+        _fail(1, f"{refusal.message} {refusal.hint}")
     except _NO_SCHEMA:
         _fail(3, "The database has no Tasktrail in it, or an older one. Run: tasktrail migrate")
     except psycopg.errors.InsufficientPrivilege as error:
@@ -92,6 +99,8 @@ def _run(command: Callable[[], None]) -> None:
         _fail(3, f"This login may not do that: {said}.\n`tasktrail doctor` says more.")
     except psycopg.OperationalError as error:
         _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")
+    except OSError as error:
+        _fail(2, f"{error.filename or 'tasktrail'}: {error.strerror or error}")
 
 
 def _fail(code: int, text: str) -> None:

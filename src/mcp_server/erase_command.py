@@ -117,7 +117,7 @@ async def _erase(
     for user, outcome in done.items():
         match outcome.status:
             case "nothing":
-                raise NoLedger(f"Nothing was ever written for user {user!r}.")
+                raise NoLedger(user)
             case "held":
                 raise Held(
                     f"A hold is on user {user!r}. `tasktrail hold {user} --release` ends it."

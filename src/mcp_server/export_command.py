@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
+from errno import EISDIR
+from os import strerror
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -19,11 +21,18 @@ from mcp_server.bundle_writer import write_bundle
 from mcp_server.checkpoint import Attestation, BadCheckpoint
 from mcp_server.checkpoint_log import attest
 from mcp_server.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
+from mcp_server.failure import Failure
 from mcp_server.progress import WorkProgress
 from mcp_server.snapshot import Snapshot
 from mcp_server.target import Target
 
 Tell = Callable[[int], None]
+
+
+class Unwritable(Failure):
+    """The file to write cannot be written."""
+
+    exit_code = 2
 
 
 class Format(str, Enum):  # noqa: UP042 - typer shows the values of a str Enum
@@ -60,10 +69,19 @@ def export(
 
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` when all is written, and never half of it."""
-    part = path.with_name(f".{path.name}.part")
+    """Open a file that takes the place of ``path`` when all is written, and never half of it.
+
+    Raises: Unwritable.
+    """
+    part = path.with_name(f".{path.name or 'output'}.part")
     try:
-        with part.open("w+b") as file:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, strerror(EISDIR))
+        file = part.open("w+b")
+    except OSError as error:
+        raise Unwritable(f"{path} cannot be written: {error.strerror}.") from None
+    try:
+        with file:
             yield file
         part.replace(path)
     finally:

@@ -17,7 +17,7 @@ import orjson
 from events import store
 from events.conversation import conversation_not_found, message_not_found
 from events.draft import Draft
-from events.errors import Refused
+from events.errors import Code, Refused
 from events.ledger import Head, Json
 from events.stamp import Settlement, settle
 from mcp_server.database import Database
@@ -183,6 +183,16 @@ async def refuse_unknown_cause(database: Database, context: Context) -> None:
         _with_cause(found, context)
 
 
+def _no_cause(kind: str, code: Code) -> Refused:
+    """The application named a cause that is not there: nothing the model can mend."""
+    return Refused(
+        code,
+        f"What is said to have caused this call is no {kind} of this user.",
+        f"The application sends it, as the header Tasktrail-{kind.capitalize()}-Id or in _meta as"
+        f" tasktrail/{kind}_id: it has to be an id that add_message returned.",
+    )
+
+
 def _with_cause(found: Found, context: Context) -> Context:
     """Return ``context`` with the conversation of the message that caused the call.
 
@@ -192,7 +202,7 @@ def _with_cause(found: Found, context: Context) -> Context:
     """
     match found.missing_cause:
         case "conversation":
-            raise conversation_not_found(context.conversation_id or 0)
+            raise _no_cause("conversation", conversation_not_found(0).code)
         case "message":
-            raise message_not_found(context.message_id or 0)
+            raise _no_cause("message", message_not_found(0).code)
     return context._replace(conversation_id=context.conversation_id or found.cause_conversation)

@@ -6,6 +6,7 @@
 puts the same endpoint at ``/mcp`` of a FastAPI or Starlette app, lifespan included.
 """
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -34,6 +35,9 @@ from mcp_server.resource import Resource
 from mcp_server.server import TasktrailServer
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue
+
+READY_SECONDS = 2
+"""So long a probe waits for the database: they give up soon."""
 
 log = structlog.get_logger()
 
@@ -158,7 +162,10 @@ async def _why_not_ready(endpoint: Endpoint) -> str | None:
     if endpoint.database is None:
         return "The server is starting or stopping."
     try:
-        revision = await endpoint.database.read(selfcheck.migrated_to)
+        async with asyncio.timeout(READY_SECONDS):
+            revision = await endpoint.database.read(selfcheck.migrated_to)
+    except TimeoutError:
+        return f"The database has not answered for {READY_SECONDS} seconds."
     except Refused as refusal:
         return refusal.message
     if revision != migrate.newest():

@@ -76,7 +76,7 @@ def each(
 
     ``work`` is a function of a module, or a partial of one. What it raises ends it all.
     """
-    _collect_garbage_seldom()
+    collect_garbage_seldom()
     if jobs == 1:
         with connected(conninfo) as connection:
             for span in spans:
@@ -123,15 +123,16 @@ def _worker(conninfo: str, work: Work[T]) -> Iterator[Any]:
         process.kill()
 
 
-def _collect_garbage_seldom() -> None:
-    """A fold makes many objects and no cycles: looking for some took a sixth of the time."""
+def collect_garbage_seldom() -> None:
+    """Look for cycles seldom: bulk work makes many objects and none, and a sixth of the time went
+    into looking."""
     gc.freeze()
     gc.set_threshold(500_000, 50, 1000)
 
 
 def _serve(pipe: Pipe, conninfo: str, work: Work[Any]) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
-    _collect_garbage_seldom()
+    collect_garbage_seldom()
     try:
         with connected(conninfo) as connection:
             while True:

@@ -20,6 +20,7 @@ from events.ledger import Record
 from events.replay import Replay
 from mcp_server import settings, target
 from mcp_server.failure import Failure
+from mcp_server.jobs import collect_garbage_seldom
 from mcp_server.progress import WorkProgress
 from mcp_server.seed_histories import events_of_users, history
 from projections.read_tables import READ_TABLES
@@ -72,6 +73,7 @@ def seed(
     """Make up users with their histories. Users that exist are never touched."""
     if events < users:
         raise typer.BadParameter("every user needs an event", param_hint="--events")
+    collect_garbage_seldom()
     with (
         target.opened(settings.read()) as database,
         psycopg.connect(database.admin) as connection,
@@ -147,14 +149,16 @@ def _batches(events: int, users: int, seed: int) -> Iterator[Batch]:
 
 def _event_row(user_id: str, record: Record) -> tuple[Any, ...]:
     """Return the row, ids and JSON encoded as the binary COPY takes them."""
-    encoded = {
-        **record._asdict(),
-        "event_id": _uuid(record.event_id),
-        "command_id": _uuid(record.command_id),
-        "actor": _JSONB + orjson.dumps(record.actor),
-        "body": _JSONB + orjson.dumps(record.body),
-    }
-    return (user_id, *encoded.values())
+    return (
+        user_id,
+        *record[:6],
+        _uuid(record.event_id),
+        _uuid(record.command_id),
+        _JSONB + orjson.dumps(record.actor),
+        record.commitment,
+        _JSONB + orjson.dumps(record.body),
+        *record[11:],
+    )
 
 
 def _uuid(text: UUID | str) -> bytes:

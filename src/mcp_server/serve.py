@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -22,6 +24,7 @@ from uvicorn.supervisors import Multiprocess
 
 from mcp_server import logs, running, selfcheck, settings, target
 from mcp_server.database import Database
+from mcp_server.failure import Failure
 from mcp_server.identity import check_user_id
 from mcp_server.issue import development_secret, issue
 from mcp_server.server import TasktrailServer
@@ -33,6 +36,12 @@ CORES_PER_WORKER = 2
 """Cores for one worker: the other is Postgres'."""
 
 log = structlog.get_logger()
+
+
+class PortTaken(Failure):
+    """Somebody else listens there, or nobody may."""
+
+    exit_code = 3
 
 
 class Transport(StrEnum):
@@ -111,8 +120,8 @@ async def _serve_stdio(configured: Settings, principal: str) -> None:
 def _serve_http(
     configured: Settings, host: str, port: int, workers: int | None, *, quiet: bool
 ) -> None:
-    """Start the embedded Postgres first, so that what is wrong shows before the port opens."""
-    with target.opened(configured) as found:
+    """Take the port, then the database: clients are answered only when both are there."""
+    with _listening(host, port) as listening, target.opened(configured) as found:
         _run(_check(found, configured))
         count = workers or max(1, (os.cpu_count() or 1) // CORES_PER_WORKER)
         config = uvicorn.Config(
@@ -128,7 +137,7 @@ def _serve_http(
             server_header=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
-        listening = config.bind_socket()
+        listening.listen(config.backlog)  # whoever calls from now on waits for the workers
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}/mcp"
         if not quiet:
             _introduce(configured, address)
@@ -143,6 +152,22 @@ def _serve_http(
 def _shown(host: str) -> str:
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared
     return f"[{name}]" if ":" in name and not name.startswith("[") else name
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Hold a socket on the port; nobody is answered before it listens. Raises: PortTaken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind((host, port))
+        except OSError as error:
+            raise PortTaken(
+                f"Cannot listen on {host}:{port}: {error.strerror}. Try another --port."
+            ) from None
+        taken.set_inheritable(True)
+        yield taken
 
 
 async def _check(found: target.Target, configured: Settings) -> None:
@@ -188,7 +213,8 @@ def _introduce(configured: Settings, address: str) -> None:
     if configured.authenticates:
         token = "<token>"  # noqa: S105 - a placeholder
         note = (
-            "Every client needs its user's token. With the shared secret: tasktrail token --user U"
+            "Every client needs its user's token."
+            f" With the shared secret: {_command()} token --user U"
         )
     else:
         secret = development_secret(configured.home)
@@ -197,7 +223,7 @@ def _introduce(configured: Settings, address: str) -> None:
         )
         note = (
             f"The token is for the user 'local', for {TOKEN_DAYS} days."
-            " New ones: tasktrail token --user U"
+            f" New ones: {_command()} token --user U"
         )
     console.print(f"\n[bold]Tasktrail[/bold] serves MCP at [bold]{address}[/bold]\n{note}\n")
     console.print("Claude Code:")
@@ -206,6 +232,14 @@ def _introduce(configured: Settings, address: str) -> None:
         f' --header "Authorization: Bearer {token}"\n',
         markup=False,
     )
-    console.print("Cursor, VS Code and others (mcp.json):")
     client = {"url": address, "headers": {"Authorization": f"Bearer {token}"}}
+    console.print("Cursor and others (mcp.json):")
     console.print(f"  {json.dumps({'mcpServers': {'tasktrail': client}})}\n", markup=False)
+    console.print("VS Code (.vscode/mcp.json):")
+    client = {"type": "http", **client}
+    console.print(f"  {json.dumps({'servers': {'tasktrail': client}})}\n", markup=False)
+
+
+def _command() -> str:
+    """Return how this program is called: from a clone it is not on the PATH."""
+    return "tasktrail" if shutil.which("tasktrail") else sys.argv[0]

@@ -94,6 +94,20 @@ def test_schemas_are_plain_and_typed_all_through(alice: Agent) -> None:
             assert {"type", "anyOf", "enum"} & set(argument), f"{tool.name}.{name} has no type"
 
 
+def test_what_is_particular_to_a_tool_comes_before_what_all_changes_take(alice: Agent) -> None:
+    for tool in alice.tools.values():
+        names = list(tool.input_schema["properties"])
+        if set(names) >= CHANGE:
+            assert names[-2:] == ["reason", "idempotency_key"]
+
+
+def test_arguments_that_need_words_have_them(alice: Agent) -> None:
+    wordless = {"as_of", "cursor", "since", "until", "due", "clear", "expected_version", *CHANGE}
+    for tool in alice.tools.values():
+        for name in wordless & set(tool.input_schema["properties"]):
+            assert tool.input_schema["properties"][name]["description"], f"{tool.name}.{name}"
+
+
 def test_the_catalogue_fits_into_a_small_context(alice: Agent) -> None:
     parts = {
         name: len(f"{name}{tool.description}{compact(tool.input_schema)}".encode())

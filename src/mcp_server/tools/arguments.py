@@ -65,6 +65,16 @@ IdempotencyKey = Annotated[
 Cursor = Annotated[str, StringConstraints(max_length=500)]
 
 
+def says(text: str) -> Any:
+    """Return what an agent is told about an argument: a few words, it pays for each."""
+    return Field(description=text)
+
+
+DATE = "date, or date-time with offset"
+THEN = "position or time: as it was after that"
+NEXT = "next_cursor of the page before"
+
+
 class Arguments(BaseModel):
     """The arguments of one tool: exactly these, of exactly these types."""
 
@@ -75,8 +85,8 @@ class Arguments(BaseModel):
 class Change(Arguments):
     """The arguments that every change takes."""
 
-    reason: Reason | None = None
-    idempotency_key: IdempotencyKey | None = None
+    reason: Annotated[Reason | None, says("why; kept in the history")] = None
+    idempotency_key: Annotated[IdempotencyKey | None, says("repeated, it is done once")] = None
 
     def request(self) -> Json:
         """Return what makes two requests the same: the tool's own arguments, as given."""

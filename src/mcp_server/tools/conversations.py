@@ -31,6 +31,7 @@ from events.text import safe_text
 from mcp_server.database import Database
 from mcp_server.handle import Context
 from mcp_server.tools.arguments import (
+    NEXT,
     Arguments,
     Change,
     Cursor,
@@ -38,6 +39,7 @@ from mcp_server.tools.arguments import (
     invalid,
     is_whole,
     pack,
+    says,
     unpack,
 )
 from mcp_server.tools.pages import take
@@ -106,11 +108,11 @@ class CreateConversation(Change):
 class AddMessage(Change):
     tool: ClassVar = "add_message"
 
-    conversation_id: Id | None = None
+    conversation_id: Annotated[Id | None, says("absent: a new one begins")] = None
     role: Role
     content: Content
     metadata: Metadata | None = None
-    external_id: ExternalId | None = None
+    external_id: Annotated[ExternalId | None, says("your id of this turn")] = None
 
     def wanted(self) -> Wanted:
         if self.conversation_id is None:
@@ -209,8 +211,8 @@ class GetConversationHistory(Arguments):
 
     conversation_id: Id
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    before: Id | None = None
-    after: Id | None = None
+    before: Annotated[Id | None, says("message id, exclusive")] = None
+    after: Annotated[Id | None, says("message id, exclusive")] = None
 
     async def answer(self, database: Database, context: Context) -> Json:
         """Newest first where the page can be continued with ``before``, else oldest first."""
@@ -270,9 +272,9 @@ class ListConversations(Arguments):
     tool: ClassVar = "list_conversations"
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Cursor | None = None
+    cursor: Annotated[Cursor | None, says(NEXT)] = None
     offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    deleted: bool = False
+    deleted: Annotated[bool, says("only deleted ones")] = False
 
     async def answer(self, database: Database, context: Context) -> Json:
         if self.cursor is not None and self.offset:

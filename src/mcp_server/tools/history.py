@@ -21,6 +21,7 @@ from events.text import OneLine
 from mcp_server.database import Database
 from mcp_server.handle import TRIES, Context, handle
 from mcp_server.tools.arguments import (
+    NEXT,
     Arguments,
     Change,
     Cursor,
@@ -30,6 +31,7 @@ from mcp_server.tools.arguments import (
     invalid,
     is_whole,
     pack,
+    says,
     unpack,
 )
 from mcp_server.tools.pages import take
@@ -49,13 +51,13 @@ class GetHistory(Arguments):
     tool: ClassVar = "get_history"
 
     task_id: Id | None = None
-    conversation_id: Id | None = None
-    since: Moment | None = None
-    until: Moment | None = None
-    client: ClientName | None = None
-    event_type: EventType | None = None
+    conversation_id: Annotated[Id | None, says("it and what it caused")] = None
+    since: Annotated[Moment | None, says("position or time, inclusive")] = None
+    until: Annotated[Moment | None, says("position or time, exclusive")] = None
+    client: Annotated[ClientName | None, says("id or name of an application")] = None
+    event_type: Annotated[EventType | None, says("such as TaskCompleted")] = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Cursor | None = None
+    cursor: Annotated[Cursor | None, says(NEXT)] = None
 
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
@@ -152,11 +154,13 @@ def _short(value: object) -> str:
 class Undo(Change):
     tool: ClassVar = "undo"
 
-    position: Annotated[Position, Field(ge=1)] | None = None
-    since: Moment | None = None
-    conversation_id: Id | None = None
-    dry_run: bool = False
-    force: bool = False
+    position: Annotated[
+        Annotated[Position, Field(ge=1)] | None, says("one change, from get_history")
+    ] = None
+    since: Annotated[Moment | None, says("position or time: all changes from then on")] = None
+    conversation_id: Annotated[Id | None, says("all changes it caused")] = None
+    dry_run: Annotated[bool, says("only show what would happen")] = False
+    force: Annotated[bool, says("overwrite later changes")] = False
 
     @model_validator(mode="after")
     def _one_span(self) -> Self:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from events.ledger import Json
+from mcp_server.tools.arguments import LARGEST
 
 _NOISE = ("title", "default", "additionalProperties")
 
@@ -14,7 +15,12 @@ def input_schema(arguments: type[BaseModel]) -> Json:
     """Return the schema of a tool's arguments, with no ``$ref``."""
     schema = arguments.model_json_schema()
     definitions = schema.pop("$defs", {})
+    for one in (schema, *definitions.values()):
+        one.pop("description", None)  # a docstring is for people who read the program
     small: Json = _small(schema, definitions)
+    for name in ("reason", "idempotency_key"):  # what is particular to the tool comes first
+        if name in small["properties"]:
+            small["properties"][name] = small["properties"].pop(name)
     return {**small, "additionalProperties": False}
 
 
@@ -33,7 +39,7 @@ def _small(schema: Any, definitions: Json) -> Any:
             small[key] = {name: _small(part, definitions) for name, part in value.items()}
         elif key == "default" and value not in (None, [], False):
             small[key] = value
-        elif key not in _NOISE:
+        elif key not in _NOISE and value != LARGEST:
             small[key] = _small(value, definitions)
     return small
 
@@ -42,10 +48,10 @@ def _one_of(schema: Json, definitions: Json) -> Json:
     """Drop the null of an optional field: not to give it is the way to say nothing."""
     parts = [_small(part, definitions) for part in schema["anyOf"]]
     parts = [part for part in parts if part != {"type": "null"}]
-    if len(parts) == 1:
-        part: Json = parts[0]
-        return part
-    return {"anyOf": parts}
+    one: Json = parts[0] if len(parts) == 1 else {"anyOf": parts}
+    if "description" in schema:
+        return {**one, "description": schema["description"]}
+    return one
 
 
 def output_schema(properties: Mapping[str, Any]) -> Json:

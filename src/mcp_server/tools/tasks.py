@@ -45,6 +45,9 @@ from mcp_server.database import Database
 from mcp_server.handle import Context
 from mcp_server.tools import past
 from mcp_server.tools.arguments import (
+    DATE,
+    NEXT,
+    THEN,
     Arguments,
     Change,
     Cursor,
@@ -54,6 +57,7 @@ from mcp_server.tools.arguments import (
     invalid,
     is_whole,
     pack,
+    says,
     unpack,
 )
 from mcp_server.tools.pages import take
@@ -83,9 +87,12 @@ class AddTask(Change):
     title: Title | None = None
     description: Description | None = None
     priority: Priority | None = None
-    due: Due | None = None
+    due: Annotated[Due | None, says(DATE)] = None
     tags: Tags = Field(default_factory=list)
-    tasks: Annotated[list[NewTask], Field(min_length=1, max_length=50)] | None = None
+    tasks: Annotated[
+        Annotated[list[NewTask], Field(min_length=1, max_length=50)] | None,
+        says("several, instead of one"),
+    ] = None
 
     @model_validator(mode="after")
     def _one_or_many(self) -> Self:
@@ -138,6 +145,7 @@ def _last(positions: list[int]) -> int:
     return min(provisional) if provisional else max(positions)
 
 
+ExpectedVersion = Annotated[Version | None, says("refused if it has another one now")]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=50)]
 
 
@@ -159,12 +167,14 @@ class UpdateTask(Change):
     title: Title | None = None
     description: Description | None = None
     priority: Priority | None = None
-    due: Due | None = None
-    tags: Tags | None = None
+    due: Annotated[Due | None, says(DATE)] = None
+    tags: Annotated[Tags | None, says("replace all")] = None
     clear: Annotated[
-        list[Literal["description", "priority", "due", "tags"]], Field(max_length=4)
+        list[Literal["description", "priority", "due", "tags"]],
+        Field(max_length=4),
+        says("fields to empty"),
     ] = Field(default_factory=list)
-    expected_version: Version | None = None
+    expected_version: ExpectedVersion = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -197,7 +207,7 @@ class CompleteTask(Change):
 
     task_id: Id | Ids
     completed: bool = True
-    expected_version: Version | None = None
+    expected_version: ExpectedVersion = None
 
     def wanted(self) -> Wanted:
         return Wanted(task_ids=tuple(_as_list(self.task_id, self.expected_version)))
@@ -212,7 +222,7 @@ class DeleteTask(Change):
     tool: ClassVar = "delete_task"
 
     task_id: Id | Ids
-    expected_version: Version | None = None
+    expected_version: ExpectedVersion = None
 
     def wanted(self) -> Wanted:
         return Wanted(task_ids=tuple(_as_list(self.task_id, self.expected_version)))
@@ -272,16 +282,19 @@ class ListTasks(Arguments):
     tool: ClassVar = "list_tasks"
 
     status: Literal["all", "pending", "completed"] = "all"
-    query: Query | None = None
+    query: Annotated[Query | None, says("beginnings of words, all must be there")] = None
     priority: Priority | None = None
     tag: Tag | None = None
-    due_before: Due | None = None
-    due_after: Due | None = None
-    sort: Literal["created", "updated", "due", "priority"] | None = None
+    due_before: Annotated[Due | None, says(DATE)] = None
+    due_after: Annotated[Due | None, says(DATE)] = None
+    sort: Annotated[
+        Literal["created", "updated", "due", "priority"] | None,
+        says("default: created; with query, matches in the title first"),
+    ] = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Cursor | None = None
-    deleted: bool = False
-    as_of: Moment | None = None
+    cursor: Annotated[Cursor | None, says(NEXT)] = None
+    deleted: Annotated[bool, says("only deleted ones")] = False
+    as_of: Annotated[Moment | None, says(THEN)] = None
 
     async def answer(self, database: Database, context: Context) -> Json:
         filter_, sort = self._filter(), self._sort()
@@ -352,7 +365,7 @@ class GetTask(Arguments):
     tool: ClassVar = "get_task"
 
     task_id: Id
-    as_of: Moment | None = None
+    as_of: Annotated[Moment | None, says(THEN)] = None
 
     async def answer(self, database: Database, context: Context) -> Json:
         until = history.END

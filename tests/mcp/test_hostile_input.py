@@ -283,14 +283,14 @@ def test_a_call_without_an_id_does_nothing(stranger: Stranger) -> None:
 def test_what_is_stored_is_not_in_errors_of_other_calls(stranger: Stranger) -> None:
     """Each call is about the thing that has the canary, and fails."""
     for tool, arguments in (
-        ("get_task", {"task_id": 999}),
+        ("get_task", {"task_id": 10**9}),
         ("update_task", {"task_id": 1, "title": "x", "expected_version": 77}),
         ("update_task", {"task_id": 1, "due": "never"}),
         ("update_message", {"message_id": 3, "content": " "}),
         ("delete_conversation", {"conversation_id": 1}),
         ("get_conversation_history", {"conversation_id": 1}),
         ("create_conversation", {"title": "other", "idempotency_key": CANARY}),
-        ("undo", {"position": 999}),
+        ("undo", {"position": 10**9}),
         ("list_tasks", {"cursor": "nonsense"}),
     ):
         for era in (MODERN, LEGACY):

@@ -3,7 +3,7 @@ a refusal that an agent can act on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -20,6 +20,7 @@ from mcp_server.pool import Pool
 from mcp_server.writer import Writer
 
 T = TypeVar("T")
+_Places = WeakValueDictionary[str, asyncio.Semaphore]
 
 _AWAY = (
     psycopg.OperationalError,  # also timeouts, deadlocks, a full disk, a shutdown
@@ -39,7 +40,9 @@ class Database:
         self._wait = wait
         self._pool = Pool(conninfo, size, wait, configure=_configure)
         self._writer = Writer(self._pool)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._half = max(1, size // 2)
+        self._turns: _Places = WeakValueDictionary()
+        self._shares: _Places = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
         await self._pool.open()
@@ -95,8 +98,7 @@ class Database:
         except _AWAY as error:
             raise _unavailable() from error
 
-    @asynccontextmanager
-    async def turn(self, user_id: str) -> AsyncIterator[None]:
+    def turn(self, user_id: str) -> AbstractAsyncContextManager[None]:
         """Let one command of a user run at a time in this process.
 
         They would wait for each other at the user's lock anyway, each holding a connection that
@@ -104,17 +106,32 @@ class Database:
 
         Raises: Refused ``unavailable``, if those before it take too long.
         """
-        lock = self._turns.get(user_id)
-        if lock is None:
-            lock = self._turns[user_id] = asyncio.Lock()
+        return self._one_of(self._turns, user_id, 1)
+
+    def share(self, user_id: str) -> AbstractAsyncContextManager[None]:
+        """Let the questions of one user have half of the connections at most.
+
+        A question may read a whole ledger: many of them at once would keep everybody else waiting.
+
+        Raises: Refused ``unavailable``, if those before it take too long.
+        """
+        return self._one_of(self._shares, user_id, self._half)
+
+    @asynccontextmanager
+    async def _one_of(self, places: _Places, user_id: str, most: int) -> AsyncIterator[None]:
+        """Have one of the ``most`` places that a user has in ``places``."""
+        place = places.get(user_id)
+        if place is None:
+            place = places[user_id] = asyncio.Semaphore(most)
         try:
-            await asyncio.wait_for(lock.acquire(), self._wait)
+            async with asyncio.timeout(self._wait):
+                await place.acquire()
         except TimeoutError as error:
             raise _unavailable() from error
         try:
             yield
         finally:
-            lock.release()
+            place.release()
 
 
 _LIMITS = """

@@ -168,8 +168,9 @@ class TasktrailServer(MCPServer[None]):
         _refuse_other_user(arguments, who)
         wish: Any = _parse(tool, arguments)
         if hasattr(wish, "answer"):
-            await refuse_unknown_cause(self._database, who)
-            answer: Json = await wish.answer(self._database, who)
+            async with self._database.share(who.user_id):
+                await refuse_unknown_cause(self._database, who)
+                answer: Json = await wish.answer(self._database, who)
             return answer
         return await handle(self._database, wish, who)
 
@@ -234,7 +235,8 @@ class TasktrailServer(MCPServer[None]):
             wish = GetConversationHistory.model_construct(conversation_id=int(id_))
         try:
             self._refuse_too_many(who)
-            answer = await wish.answer(self._database, who)
+            async with self._database.share(who.user_id):
+                answer = await wish.answer(self._database, who)
         except Refused as refusal:
             if refusal.code in ("not_found", "conversation_not_found"):
                 raise _no_resource(uri, context) from None

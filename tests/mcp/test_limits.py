@@ -196,3 +196,20 @@ async def test_clients_that_do_not_read_their_answers_keep_nobody_waiting(addres
     assert p95(took) < 2
     for writer in writers:
         writer.transport.abort()
+
+
+async def test_who_asks_for_much_leaves_connections_for_others(address: str) -> None:
+    """Each of these questions folds a whole ledger, and there are more of them than connections."""
+    async with users(address, "quick", *["thorough"] * 40) as (quick, *thorough):
+        for _ in range(60):
+            await thorough[0]("add_task", tasks=[{"title": "x"}] * 50)
+        asking = [
+            asyncio.create_task(user("list_tasks", as_of=10**9, limit=1)) for user in thorough
+        ]
+        took = []
+        while not all(task.done() for task in asking):
+            took.append(await quick.timed("list_tasks"))
+        answers = [task.result() for task in asking]
+    print(f"p50 {median(took) * 1000:.0f} ms, max {max(took) * 1000:.0f} ms of {len(took)}")
+    assert {answer.get("code", "unavailable") for answer in answers} == {"unavailable"}
+    assert max(took) < WAIT / 2

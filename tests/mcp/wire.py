@@ -94,11 +94,9 @@ class Wire:
 
 
 async def _read(reader: asyncio.StreamReader, *, head_only: bool) -> Answer:
-    status = int((await reader.readuntil(b"\r\n")).split(b" ", 2)[1])
-    headers: dict[str, str] = {}
-    while (line := (await reader.readuntil(b"\r\n")).strip()) != b"":
-        name, _, value = line.decode("latin-1").partition(":")
-        headers[name.lower()] = value.strip()
+    status, headers = await _read_head(reader)
+    while status == 100:  # it only says that the body may come
+        status, headers = await _read_head(reader)
     if head_only or status in (204, 304):
         return Answer(status, headers, b"")
     if "content-length" in headers:
@@ -108,6 +106,15 @@ async def _read(reader: asyncio.StreamReader, *, head_only: bool) -> Answer:
     else:
         body = await reader.read()
     return Answer(status, headers, body)
+
+
+async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    status = int((await reader.readuntil(b"\r\n")).split(b" ", 2)[1])
+    headers: dict[str, str] = {}
+    while (line := (await reader.readuntil(b"\r\n")).strip()) != b"":
+        name, _, value = line.decode("latin-1").partition(":")
+        headers[name.lower()] = value.strip()
+    return status, headers
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:

@@ -32,6 +32,12 @@ async def refuse(send: Send, refusal: HttpRefusal) -> None:
     await _answer(send, refusal.status, body, headers)
 
 
+async def refuse_rpc(send: Send, code: int, text: str) -> None:
+    """Send a JSON-RPC error about a request whose id nobody can know."""
+    problem = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}}
+    await _answer(send, 400, orjson.dumps(problem), {"content-type": "application/json"})
+
+
 async def _answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
     pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     if status != 204:

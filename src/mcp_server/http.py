@@ -27,6 +27,7 @@ from mcp_server.admission import Admission
 from mcp_server.auth import verifier
 from mcp_server.body import MAX_BODY
 from mcp_server.database import Database
+from mcp_server.envelope import Envelope
 from mcp_server.guard import Guard
 from mcp_server.issue import development_secret
 from mcp_server.limiter import Limiter
@@ -52,7 +53,7 @@ class Endpoint:
         self._mcp: ASGIApp | None = None
         secret = None if settings.authenticates else development_secret(settings.home)
         self._guard = Guard(
-            self._forward,
+            Envelope(self._forward),
             verifier(settings, secret),
             Admission(settings, bound_to),
             self.resource,

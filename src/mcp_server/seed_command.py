@@ -149,14 +149,16 @@ def _batches(events: int, users: int, seed: int) -> Iterator[Batch]:
 
 def _event_row(user_id: str, record: Record) -> tuple[Any, ...]:
     """Return the row, ids and JSON encoded as the binary COPY takes them."""
-    encoded = {
-        **record._asdict(),
-        "event_id": _uuid(record.event_id),
-        "command_id": _uuid(record.command_id),
-        "actor": _JSONB + orjson.dumps(record.actor),
-        "body": _JSONB + orjson.dumps(record.body),
-    }
-    return (user_id, *encoded.values())
+    return (
+        user_id,
+        *record[:6],
+        _uuid(record.event_id),
+        _uuid(record.command_id),
+        _JSONB + orjson.dumps(record.actor),
+        record.commitment,
+        _JSONB + orjson.dumps(record.body),
+        *record[11:],
+    )
 
 
 def _uuid(text: UUID | str) -> bytes:

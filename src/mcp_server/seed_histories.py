@@ -200,7 +200,8 @@ def _record(
     previous: bytes,
     at: datetime,
 ) -> Record:
-    event_id, command_id = _uuid(random), _uuid(random)
+    noise = random.randbytes(48)
+    event_id, command_id, salt = _uuid(noise[:16]), _uuid(noise[16:32]), noise[32:]
     body = {
         "data": step.data,
         "reason": _REASONS[int(random.random() * 4)] if random.random() < 0.3 else None,
@@ -215,7 +216,6 @@ def _record(
         "message_id": step.because[1],
         "trace_id": None,
     }
-    salt = random.randbytes(16)
     commitment = ledger.commit_to(body, salt)
     stream_type = STREAM_TYPES[TYPES[step.type]]
     schema_version = VERSIONS[step.type]
@@ -249,7 +249,7 @@ def _record(
     )
 
 
-def _uuid(random: Random) -> str:
-    """Return a random UUID as text (RFC 9562, version 4)."""
-    digits = random.randbytes(16).hex()
+def _uuid(noise: bytes) -> str:
+    """Return 16 random bytes as the text of a UUID (RFC 9562, version 4)."""
+    digits = noise.hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

@@ -24,14 +24,14 @@ from projections.finding import Finding
 from projections.fold import unreadable, why
 from projections.read_tables import READ_TABLES, ReadTable
 
-ROWS = 2000
+ROWS = 1500
 """So many rows of several users are put right at once: a writer who meets it waits for so long."""
 
-ROWS_OF_ONE = 8000
+ROWS_OF_ONE = 4000
 """So many rows of one user are: more than that become right in several steps."""
 
-_BREATH_S = 0.1
-"""Between two steps of one user: who waits for the lock looks again at least every 50 ms."""
+_BREATH_S = 0.06
+"""Between two steps of one user: who waits for the lock looks again every 50 ms or sooner."""
 
 
 class Drift(NamedTuple):

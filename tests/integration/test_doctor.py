@@ -1,15 +1,20 @@
 """``tasktrail doctor``: everything that is wrong, how to mend it, and never a secret."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+import jwt
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from psycopg import sql
 
 from mcp_server import masking
 from mcp_server.settings import read_what_can_be
-from tests.conftest import PASSWORD, Database
+from tests.conftest import PASSWORD, Database, Server
 from tests.integration.command_line import Run, Said
+from tests.unit.issuer import Issuer
 
 GOOD_SECRET = "qZ7vX1pLw9sB3nKd5tRf8yHj2mGc4aEu"
 NOWHERE = "postgresql://ann:pa55word@127.0.0.1:1/tasks"
@@ -160,6 +165,64 @@ def test_a_login_that_sees_all_users_is_no_servers(
     said = tasktrail("doctor", "--json", DATABASE_URL=getattr(database, login))
     assert what in whats(said)
     assert "CREATE ROLE tasktrail_server LOGIN" in mends(said)
+
+
+def test_a_login_that_bypasses_row_level_security_is_no_servers(
+    tasktrail: Run, server: Server, database: Database
+) -> None:
+    """As Neon's default owner does."""
+    url = server.conninfo(database.name, "test_bypassing")
+    create = "CREATE ROLE test_bypassing LOGIN BYPASSRLS PASSWORD {} IN ROLE tasktrail_app"
+    server.run(sql.SQL(create).format(sql.Literal(PASSWORD)))
+    try:
+        said = tasktrail("doctor", "--json", DATABASE_URL=url)
+    finally:
+        server.run(sql.SQL("DROP ROLE test_bypassing"))
+    assert "'test_bypassing' bypasses row-level security" in whats(said)
+    assert "CREATE ROLE tasktrail_server LOGIN" in mends(said)
+
+
+def test_a_login_that_is_no_member_is_told_what_it_lacks(
+    tasktrail: Run, server: Server, database: Database
+) -> None:
+    url = server.conninfo(database.name, "test_nobody")
+    server.run(sql.SQL("CREATE ROLE test_nobody LOGIN PASSWORD {}").format(sql.Literal(PASSWORD)))
+    try:
+        said = tasktrail("doctor", "--json", DATABASE_URL=url)
+    finally:
+        server.run(sql.SQL("DROP ROLE test_nobody"))
+    assert 'GRANT tasktrail_app TO "test_nobody"' in mends(said)
+    assert "tasktrail migrate" not in mends(said)
+
+
+async def test_published_keys_are_fetched(tasktrail: Run, tmp_path: Path) -> None:
+    issuer = Issuer()
+    await issuer.start()
+    environment = {
+        "DATABASE_URL": NOWHERE,
+        "TASKTRAIL_HOME": str(tmp_path),
+        "TASKTRAIL_AUDIENCE": "https://tasks.example/mcp",
+        "TASKTRAIL_JWKS_URL": issuer.url,
+    }
+    empty = await asyncio.to_thread(tasktrail, "doctor", "--json", **environment)
+    assert "no EdDSA, ES256 or RS256 key" in whats(empty)
+    private = ed25519.Ed25519PrivateKey.generate()
+    public = jwt.get_algorithm_by_name("EdDSA").to_jwk(private.public_key(), as_dict=True)
+    issuer.document = {"keys": [{**public, "kid": "one"}]}
+    good = await asyncio.to_thread(tasktrail, "doctor", "--json", **environment)
+    assert "TASKTRAIL_JWKS_URL" not in whats(good)
+    assert good.json["authentication"]["mode"] == "jwks"
+    await issuer.stop()
+    away = await asyncio.to_thread(tasktrail, "doctor", "--json", **environment)
+    assert "TASKTRAIL_JWKS_URL cannot be used" in whats(away)
+
+
+def test_a_secret_that_others_can_read_is_a_problem(tasktrail: Run, tmp_path: Path) -> None:
+    tasktrail("token", "--user", "ann", TASKTRAIL_HOME=str(tmp_path))
+    environment = {"DATABASE_URL": NOWHERE, "TASKTRAIL_HOME": str(tmp_path)}
+    assert "auth.secret" not in tasktrail("doctor", "--json", **environment).out
+    (tmp_path / "auth.secret").chmod(0o644)
+    assert "can be read by others" in whats(tasktrail("doctor", "--json", **environment))
 
 
 def test_an_operators_login_must_be_an_operators(tasktrail: Run, database: Database) -> None:

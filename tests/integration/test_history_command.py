@@ -104,6 +104,30 @@ async def test_what_people_wrote_stays_on_its_line(history: Any, agent: Agent) -
     assert "“two⏎lines and [bold]more”" in line
 
 
+async def test_what_was_erased_is_told_without_words(
+    history: Any, tasktrail: Run, database: Database
+) -> None:
+    url = {"DATABASE_URL": database.operator}
+    erased = await asyncio.to_thread(tasktrail, "erase", "user-1", "--yes", **url)
+    assert erased.code == 0
+    told = (await history("--json")).lines
+    assert [event["outcome"] for event in told] == ["erased"] * 8 + ["done"]
+    assert told[1] | {"outcome": "", "at": ""} == {
+        **dict.fromkeys(("reason", "conversation_id", "message_id", "trace_id", "client")),
+        "position": 2,
+        "type": "TaskUpdated",
+        "tool": "update_task",
+        "transport": "http",
+        "what": "erased event",
+        "changes": {},
+        "subject": told[1]["subject"],
+        "outcome": "",
+        "at": "",
+    }
+    assert (await history("--json", "--outcome", "erased", "--last", "1")).lines == told[7:8]
+    assert (await history()).code == 0
+
+
 def test_a_user_nobody_wrote_for_is_said_in_a_line(tasktrail: Run, database: Database) -> None:
     said = tasktrail("history", "nobody", DATABASE_URL=database.auditor)
     assert (said.code, said.out) == (1, "")

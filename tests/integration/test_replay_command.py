@@ -290,6 +290,24 @@ async def test_the_later_moment_comes_second(
     assert (said.code, said.out) == (2, "")
 
 
+async def test_what_was_erased_is_gone_from_the_past_too(
+    recorded: list[Recorded],
+    run: Command,
+    agent: Agent,
+) -> None:
+    erased = await run("erase", "user-1", "--yes", login="operator")
+    assert erased.code == 0
+    await agent(AddTask(title="A new beginning"))
+    last = recorded[-1].position
+    then = await run("replay", "user-1", "--as-of", str(last), "--json")
+    assert (then.json["tasks"], then.json["conversations"]) == ([], [])
+    assert then.json["erased_through"] == last
+    said = await run("replay", "user-1", "--as-of", "3")
+    assert said.err == "tasktrail: the content up to position 3 has been erased.\n"
+    now = await run("diff", "user-1", "--from", "1", "--json")
+    assert [(each["id"], each["what"]) for each in now.json["changes"]] == [(last + 2, "created")]
+
+
 @pytest.mark.parametrize("command", [["replay"], ["diff", "--from", "1"]])
 async def test_a_user_nobody_wrote_for_is_said_in_a_line(run: Command, command: list[str]) -> None:
     said = await run(command[0], "nobody", *command[1:])

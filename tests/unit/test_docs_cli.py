@@ -1,30 +1,56 @@
-"""docs/cli.md names every command and every option, and none that does not exist."""
+"""docs/cli.md says what the commands and their options are, and nothing else."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-import typer.main
+import typer
 
 from mcp_server import cli
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-SECTIONS = dict(
-    re.findall(r"^## tasktrail (\S+)[^\n]*\n(.*?)(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
-)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "cli.md").read_text(encoding="utf-8")
+SECTIONS = {
+    name.removeprefix("tasktrail "): text
+    for name, text in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+}
+COMMANDS: Any = typer.main.get_command(cli._app(list(cli.COMMANDS)))
 
 
-def test_every_command_has_its_section() -> None:
+def options(name: str) -> set[str]:
+    """Return the options of a command, however they are spelt."""
+    command = COMMANDS.commands[name]
+    spelt = {spelling for param in command.params for spelling in param.opts}
+    return {spelling for spelling in spelt if spelling.startswith("-")}
+
+
+def test_every_command_has_its_section_and_every_section_its_command() -> None:
     assert set(SECTIONS) == set(cli.COMMANDS)
 
 
-@pytest.mark.parametrize("name", list(cli.COMMANDS))
-def test_a_section_names_exactly_the_options_that_there_are(name: str) -> None:
-    app = typer.Typer()
-    app.command()(cli._load(name))
-    parameters = typer.main.get_command(app).params
-    options = {option for each in parameters for option in each.opts if option.startswith("--")}
-    assert set(re.findall(r"`(--[a-z-]+)`", SECTIONS[name])) == options - {
-        "--install-completion",
-        "--show-completion",
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_option_is_there_and_none_that_is_not(name: str) -> None:
+    documented = re.findall(r"^\|(.+?)\|", SECTIONS[name], re.MULTILINE)
+    assert set(re.findall(r"`(--?[a-z-]+)`", "".join(documented))) == options(name)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_an_example(name: str) -> None:
+    (example,) = re.findall(r"```sh\n(.*?)```", SECTIONS[name], re.DOTALL)
+    assert re.search(rf"(tasktrail )?{name}\b", example)
+    used = re.findall(r"(?<= )(--?[a-z-]+)", example.replace("jq -r", "").replace("psql -h", ""))
+    assert set(used) - {"-U"} <= options(name)
+
+
+def test_the_table_of_contents_leads_to_every_section() -> None:
+    anchors = {
+        (name if name == "rebuild-projections" else f"tasktrail {name}").replace(" ", "-")
+        for name in cli.COMMANDS
     }
+    assert set(re.findall(r"\]\(#([a-z-]+)\)", PAGE)) == anchors
+
+
+def test_files_that_it_names_exist() -> None:
+    for name in re.findall(r"\]\(([a-z-]+\.md)\)", PAGE):
+        assert (DOCS / name).exists(), name

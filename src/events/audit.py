@@ -236,7 +236,7 @@ def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
 
     ``story``: all entries of every stream that has a target, oldest first. A target that is undone
     already is left out, and so are pairs within the targets that cancel each other, and, of several
-    targets, changes of what is gone and stays gone. A later change of the same field, by an event
+    targets, changes of what is gone and does not come back. A later change of the same field, by an event
     that is no target and not itself undone, is a conflict.
 
     Raises:
@@ -327,15 +327,13 @@ def _gone(story: Sequence[Entry]) -> set[_Subject]:
 def _arranged(chosen: Sequence[Entry], gone: set[_Subject]) -> list[Entry]:
     """Put what comes back first and what goes last: only what is there can be changed.
 
-    Changes of what is gone and stays gone are left out.
+    Changes of what is gone and does not come back are left out.
     """
-    gone_afterwards = set(gone)
+    come_back: dict[_Subject, int] = {}
     for entry in chosen:
-        if isinstance(entry.event, _DELETIONS):
-            gone_afterwards.discard(entry.subject)
-        elif isinstance(entry.event, _BEGINNINGS):
-            gone_afterwards.add(entry.subject)
-    lost = gone & gone_afterwards
+        if entry.subject in gone and isinstance(entry.event, _DELETIONS):
+            come_back.setdefault(entry.subject, entry.position)
+    lost = gone - come_back.keys()
 
     def is_lost(entry: Entry) -> bool:
         of_message = entry.subject[0] == "message"
@@ -346,7 +344,7 @@ def _arranged(chosen: Sequence[Entry], gone: set[_Subject]) -> list[Entry]:
         if not isinstance(entry.event, _DELETIONS + _BEGINNINGS):
             return 0
         distance = 2 if entry.subject[0] == "conversation" else 1  # around its messages
-        return -distance if entry.subject in gone else distance
+        return -distance if come_back.get(entry.subject) == entry.position else distance
 
     return sorted((entry for entry in chosen if not is_lost(entry)), key=turn)
 

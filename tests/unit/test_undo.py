@@ -239,6 +239,14 @@ def test_what_is_gone_comes_back_first() -> None:
     assert book.visible() == [[1, "A", False, []]]
 
 
+def test_what_comes_back_may_have_to_go_again() -> None:
+    """It began within the span: all of it is undone, its deletion too."""
+    book = a_task({"title": "B"})
+    book.do("task", 1, DeleteTask())
+    assert book.undo(1, 2, 3) == [3, 2, 1]
+    assert book.visible() == []
+
+
 def test_one_change_of_what_is_gone_says_so() -> None:
     book = a_task({"title": "B"})
     book.do("task", 1, DeleteTask())

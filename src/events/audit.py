@@ -4,7 +4,7 @@ A story is told by folding: whoever knows the state before an event and after it
 event changed. So a narrator is fed whole streams, oldest event first.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -224,7 +224,7 @@ Step = tuple[tuple[str, int], TaskCommand | ConversationCommand | MessageCommand
 
 
 class Undo(NamedTuple):
-    """How to undo some changes: the entries to undo and what undoes each, newest first."""
+    """How to undo some changes: the entries to undo, and what undoes each, in order of doing."""
 
     entries: list[Entry]
     steps: list[Step]
@@ -236,7 +236,7 @@ def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
 
     ``story``: all entries of every stream that has a target, oldest first. A target that is undone
     already is left out, and so are pairs within the targets that cancel each other, and, of several
-    targets, changes of what is gone and stays gone. A later change of the same field, by an event
+    targets, changes of what is gone and does not come back. A later change of the same field, by an event
     that is no target and not itself undone, is a conflict.
 
     Raises:
@@ -259,7 +259,7 @@ def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
         )
     chosen.reverse()
     if len(targets) > 1:
-        chosen = list(_of_what_is_there(chosen, _gone(story)))
+        chosen = _arranged(chosen, _gone(story))
     steps = [(entry.subject, _inverse(entry)) for entry in chosen]
     return Undo(chosen, steps, _conflicts(story, chosen, targets, undone.keys()))
 
@@ -276,25 +276,25 @@ def _undone(story: Sequence[Entry]) -> dict[int, int]:
 def _cancelled(story: Sequence[Entry], targets: set[int], undone: Mapping[int, int]) -> set[int]:
     """Return the targets that come in pairs, a change and its undoing, with nothing in between.
 
-    Something is in between if it changed a field of theirs: as when B had become C, and undoing the
-    change from A to B, by force, made it A.
+    Something is in between if it changed a field of theirs, and is not itself of a pair in between:
+    as when B had become C, and undoing the change from A to B, by force, made it A.
     """
     stories: dict[_Subject, list[Entry]] = {}
     for entry in story:
         stories.setdefault(entry.subject, []).append(entry)
     entries = {entry.position: entry for entry in story if entry.position in targets}
     pairs = [(first, last) for first, last in undone.items() if {first, last} <= targets]
-    cancelled: set[int] = set()
+    partners: dict[int, int] = {}
     for first, last in sorted(pairs, key=lambda pair: pair[1] - pair[0]):
         fields = entries[last].changes.keys() | _set_back(entries[first])
         if not any(
             first < entry.position < last
-            and entry.position not in cancelled
+            and not first < partners.get(entry.position, 0) < last
             and entry.changes.keys() & fields
             for entry in stories[entries[first].subject]
         ):
-            cancelled |= {first, last}
-    return cancelled
+            partners |= {first: last, last: first}
+    return set(partners)
 
 
 _DELETIONS = (TaskDeleted, ConversationDeleted, MessageDeleted)
@@ -324,19 +324,29 @@ def _gone(story: Sequence[Entry]) -> set[_Subject]:
     return gone
 
 
-def _of_what_is_there(chosen: Iterable[Entry], gone: set[_Subject]) -> Iterator[Entry]:
-    """Yield those of ``chosen``, newest first, that can be undone on what is there by then."""
+def _arranged(chosen: Sequence[Entry], gone: set[_Subject]) -> list[Entry]:
+    """Put what comes back first and what goes last: only what is there can be changed.
+
+    Changes of what is gone and does not come back are left out.
+    """
+    come_back: dict[_Subject, int] = {}
     for entry in chosen:
-        subject = entry.subject
-        restores = isinstance(entry.event, _DELETIONS)
-        hidden = subject[0] == "message" and ("conversation", entry.record.stream_id) in gone
-        if hidden or (subject in gone and not restores):
-            continue
-        if restores:
-            gone.discard(subject)
-        elif isinstance(entry.event, _BEGINNINGS):
-            gone.add(subject)
-        yield entry
+        if entry.subject in gone and isinstance(entry.event, _DELETIONS):
+            come_back.setdefault(entry.subject, entry.position)
+    lost = gone - come_back.keys()
+
+    def is_lost(entry: Entry) -> bool:
+        of_message = entry.subject[0] == "message"
+        where = ("conversation", entry.record.stream_id)
+        return entry.subject in lost or (of_message and where in lost)
+
+    def turn(entry: Entry) -> int:
+        if not isinstance(entry.event, _DELETIONS + _BEGINNINGS):
+            return 0
+        distance = 2 if entry.subject[0] == "conversation" else 1  # around its messages
+        return -distance if come_back.get(entry.subject) == entry.position else distance
+
+    return sorted((entry for entry in chosen if not is_lost(entry)), key=turn)
 
 
 def _conflicts(

@@ -204,6 +204,24 @@ def test_nor_where_the_undoing_found_a_field_as_it_was() -> None:
     assert book.visible() == [[1, "A", False, []]]
 
 
+def test_nor_do_pairs_that_overlap() -> None:
+    book = a_task({"priority": "low", "tags": ["x"]}, {"tags": []})
+    book.undo(2)
+    book.undo(3)
+    assert book.undo(2, 3, 4, 5) == [4, 2]
+    assert book.visible() == [[1, "A", False, []]]
+
+
+def test_what_stays_gone_is_not_what_comes_back() -> None:
+    book = a_task()
+    book.undo(1)
+    book.undo(2)
+    book.do("task", 1, UpdateTask(changes={"title": "B"}))
+    book.undo(3)
+    assert book.undo(2, 3, 4, 5) == [2, 4]
+    assert book.visible() == [[1, "A", False, []]]
+
+
 def test_changes_of_what_is_gone_are_left_alone() -> None:
     book = a_task({"title": "B"})
     book.undo(1)
@@ -219,6 +237,14 @@ def test_what_is_gone_comes_back_first() -> None:
     book.do("task", 1, DeleteTask())
     assert book.undo(2, 3) == [3, 2]
     assert book.visible() == [[1, "A", False, []]]
+
+
+def test_what_comes_back_may_have_to_go_again() -> None:
+    """It began within the span: all of it is undone, its deletion too."""
+    book = a_task({"title": "B"})
+    book.do("task", 1, DeleteTask())
+    assert book.undo(1, 2, 3) == [3, 2, 1]
+    assert book.visible() == []
 
 
 def test_one_change_of_what_is_gone_says_so() -> None:

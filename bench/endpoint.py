@@ -1,10 +1,11 @@
 """``tasktrail serve`` as a process of its own, over a benchmark's Postgres."""
 
-import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from bench.server import Server, process_seconds
 from mcp_server.issue import issue
 
 SECRET = "a secret of the benchmark, of more than 32 bytes"  # noqa: S105 - of no other use
+PATIENCE = 60.0
+TASKTRAIL = str(Path(sys.executable).with_name("tasktrail"))
 
 
 class Endpoint(NamedTuple):
@@ -32,30 +35,45 @@ def token(user: str) -> str:
     return issue(SECRET.encode(), user, None, 86_400, None, None)
 
 
-@contextmanager
-def serving(postgres: Server, workers: int = 1) -> Iterator[Endpoint]:
-    """Serve over ``postgres`` until the end; without a limit on calls, its log in a file."""
-    command = [str(Path(sys.executable).with_name("tasktrail")), "serve", "--port", "0"]
-    env = {
-        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+def environment(postgres: Server) -> dict[str, str]:
+    """Return what a server over ``postgres`` needs to know: no limit on calls, a log for programs."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return {
+        **kept,
         "DATABASE_URL": postgres.app,
         "BETTER_AUTH_SECRET": SECRET,
         "TASKTRAIL_RATE_LIMIT": "0",
         "TASKTRAIL_LOG": "json",
     }
+
+
+@contextmanager
+def serving(postgres: Server, workers: int = 1) -> Iterator[Endpoint]:
+    """Serve over ``postgres`` until the end."""
+    command = [TASKTRAIL, "serve", "--port", "0", "--workers", str(workers)]
+    with announced(command, environment(postgres), r'"url": "([^"]+)"') as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def announced(command: list[str], env: dict[str, str], address: str) -> Iterator[Endpoint]:
+    """Run a server until the end; ``address`` is the pattern by which its log tells where it is.
+
+    Raises: RuntimeError, if it ends or says nothing for a minute.
+    """
     with tempfile.NamedTemporaryFile("w+") as log:
-        process = subprocess.Popen([*command, "--workers", str(workers)], env=env, stderr=log)
+        process = subprocess.Popen(command, env=env, stderr=log)
         try:
-            yield Endpoint(_address(process, Path(log.name)), process.pid)
+            yield Endpoint(_wait_for(address, process, Path(log.name)), process.pid)
         finally:
             process.terminate()
             process.wait()
 
 
-def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Wait until it says where it serves."""
-    while process.poll() is None:
-        for line in log.read_text().splitlines():
-            if line.startswith("{") and "url" in (event := json.loads(line)):
-                return str(event["url"])
-    raise RuntimeError(log.read_text())
+def _wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> str:
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end:
+        if found := re.search(address, log.read_text()):
+            return found[1]
+        time.sleep(0.05)
+    raise RuntimeError(f"the server is not there:\n{log.read_text()}")

@@ -25,10 +25,7 @@ class Server:
 
     def cpu_seconds(self) -> float | None:
         """Return the processor time of all its processes so far; None without /proc."""
-        if not _PROC.exists():
-            return None
-        ticks = sum(_ticks(path, self.postmaster) for path in _PROC.glob("[0-9]*/stat"))
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return process_seconds(self.postmaster)
 
 
 @contextmanager
@@ -43,13 +40,21 @@ def started() -> Iterator[Server]:
             yield Server(database.server, database.admin, cluster.conninfo(SUPERUSER), pid)
 
 
-def _ticks(stat: Path, postmaster: int) -> int:
-    """Clock ticks of one process if it is the postmaster or its child (see proc_pid_stat(5))."""
+def process_seconds(pid: int) -> float | None:
+    """Return the processor time of a process and its children so far; None without /proc."""
+    if not _PROC.exists():
+        return None
+    ticks = sum(_ticks(path, pid) for path in _PROC.glob("[0-9]*/stat"))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(stat: Path, head: int) -> int:
+    """Clock ticks of one process if it is ``head`` or its child (see proc_pid_stat(5))."""
     try:
         fields = stat.read_text().rpartition(") ")[2].split()
     except OSError:  # it has just ended: its parent counts it
         return 0
     parent, own, of_ended_children = int(fields[1]), fields[11:13], fields[13:15]
-    if int(stat.parent.name) == postmaster:
+    if int(stat.parent.name) == head:
         return sum(map(int, own + of_ended_children))
-    return sum(map(int, own)) if parent == postmaster else 0
+    return sum(map(int, own)) if parent == head else 0

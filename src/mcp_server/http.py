@@ -69,6 +69,8 @@ class Endpoint:
             raise RuntimeError(
                 "The app's lifespan has not been entered: run it, do not only call it."
             )
+        # RFC 9110 5.5: blanks around a value are no part of it; httptools leaves those at the end.
+        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         await self._mcp(scope, receive, send)
 
     @asynccontextmanager

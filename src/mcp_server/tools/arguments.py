@@ -44,7 +44,8 @@ def _moment(value: Any) -> Any:
     raise ValueError("must be a position (integer) or a time with offset (2026-12-01T09:00:00Z)")
 
 
-_INTEGER_OR_STRING = {"type": ["integer", "string"]}
+# Not a list of types: models that take their tools in OpenAPI's dialect cannot have that.
+_INTEGER_OR_STRING = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
 
 Id = Annotated[
     int, BeforeValidator(_digits), Field(ge=1, le=LARGEST), WithJsonSchema(_INTEGER_OR_STRING)

@@ -65,8 +65,9 @@ class Tool:
 _INT = {"type": "integer"}
 _TEXT = {"type": "string"}
 _FLAG = {"type": "boolean"}
-_TEXT_OR_NULL = {"type": ["string", "null"]}
-_INT_OR_NULL = {"type": ["integer", "null"]}
+_NULL = {"type": "null"}
+_TEXT_OR_NULL = {"anyOf": [_TEXT, _NULL]}
+_INT_OR_NULL = {"anyOf": [_INT, _NULL]}
 _OBJECT = {"type": "object"}
 _INTS = {"type": "array", "items": _INT}
 _TEXTS = {"type": "array", "items": _TEXT}

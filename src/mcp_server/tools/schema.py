@@ -46,7 +46,10 @@ def _small(schema: Any, definitions: Json) -> Any:
 
 def _one_of(schema: Json, definitions: Json) -> Json:
     """Drop the null of an optional field: not to give it is the way to say nothing."""
-    parts = [_small(part, definitions) for part in schema["anyOf"]]
+    parts: list[Json] = []
+    for part in schema["anyOf"]:
+        small = _small(part, definitions)
+        parts += small["anyOf"] if set(small) == {"anyOf"} else [small]
     parts = [part for part in parts if part != {"type": "null"}]
     one: Json = parts[0] if len(parts) == 1 else {"anyOf": parts}
     if "description" in schema:

@@ -1,0 +1,1 @@
+"""Foreign clients and the official conformance suite against a real server: ``make interop``."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.server import Server, process_seconds
-from mcp_server.issue import issue
+from mcp_server.auth.issue import issue
 
 SECRET = "a secret of the benchmark, of more than 32 bytes"  # noqa: S105 - of no other use
 PATIENCE = 60.0
@@ -36,7 +36,7 @@ def token(user: str) -> str:
 
 
 def environment(postgres: Server) -> dict[str, str]:
-    """Return what a server over ``postgres`` needs to know: no limit on calls, a log for programs."""
+    """Return what a server over ``postgres`` needs: no limit on calls, a log for programs."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return {
         **kept,

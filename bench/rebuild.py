@@ -29,9 +29,9 @@ from bench import server
 from bench.measure import percentile
 from bench.server import Server
 from events.errors import Refused
+from mcp_server.commands.seed import fill, user_name
 from mcp_server.database import Database
 from mcp_server.handle import Context, handle
-from mcp_server.seed_command import fill, user_name
 from mcp_server.tools.tasks import AddTask
 
 T = TypeVar("T")

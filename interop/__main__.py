@@ -38,7 +38,7 @@ SCENARIOS = {
 OPEN_DOOR = [sys.executable, "-m", "uvicorn", "interop.open_door:app", "--port", "0"]
 NOT_WHOLLY = ("server-stateless",)
 KNOWN = Path(__file__).with_name("known_failures.yml")
-"""Checks that need such tools all the same, and one that is not scored: docs/interop.md says why."""
+"""Checks that need such tools all the same; docs/interop.md says why."""
 
 
 class Program(NamedTuple):

@@ -1,4 +1,4 @@
--- Signed statements over the heads of all ledgers (mcp_server.checkpoint), and the heads they are
+-- Signed statements over the heads of all ledgers (mcp_server.evidence.checkpoint), and the heads they are
 -- about: of each ledger only where it had moved on since the checkpoint before.
 CREATE TABLE tasktrail.checkpoints (
     number     bigint      NOT NULL PRIMARY KEY CHECK (number > 0),

@@ -236,8 +236,8 @@ def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
 
     ``story``: all entries of every stream that has a target, oldest first. A target that is undone
     already is left out, and so are pairs within the targets that cancel each other, and, of several
-    targets, changes of what is gone and does not come back. A later change of the same field, by an event
-    that is no target and not itself undone, is a conflict.
+    targets, changes of what is gone and does not come back. A later change of the same field, by
+    an event that is no target and not itself undone, is a conflict.
 
     Raises:
         Refused: ``limit_exceeded``, above 500 changes; ``invalid_argument``, for what cannot be

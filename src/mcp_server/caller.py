@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from mcp.server.context import ServerRequestContext
 
-from mcp_server.guard import IDENTITY
+from mcp_server.auth.identity import SCOPES, Identity
 from mcp_server.handle import Context
-from mcp_server.identity import SCOPES, Identity
+from mcp_server.middleware.guard import IDENTITY
 
 current: ContextVar[tuple[Context, frozenset[str]]] = ContextVar("caller")
 """The caller of the request under way, and the scopes that the token grants."""

@@ -18,22 +18,22 @@ from mcp_server.failure import Failure
 from projections.spans import NoSuchUser
 
 COMMANDS = {
-    "serve": "mcp_server.serve:serve",
-    "token": "mcp_server.token_command:token",
-    "migrate": "mcp_server.migrate_command:migrate_schema",
-    "doctor": "mcp_server.doctor_command:doctor",
-    "rebuild-projections": "mcp_server.rebuild_command:rebuild_projections",
-    "history": "mcp_server.history_command:history",
-    "replay": "mcp_server.replay_command:replay",
-    "diff": "mcp_server.diff_command:diff",
-    "access": "mcp_server.access_command:access",
-    "export": "mcp_server.export_command:export",
-    "report": "mcp_server.report_command:report",
-    "checkpoint": "mcp_server.checkpoint_command:checkpoint",
-    "erase": "mcp_server.erase_command:erase_command",
-    "hold": "mcp_server.erase_command:hold",
-    "seed": "mcp_server.seed_command:seed",
-    "verify": "mcp_server.verify_command:verify",
+    "serve": "mcp_server.commands.serve:serve",
+    "token": "mcp_server.commands.token:token",
+    "migrate": "mcp_server.commands.migrate:migrate_schema",
+    "doctor": "mcp_server.commands.doctor:doctor",
+    "rebuild-projections": "mcp_server.commands.rebuild:rebuild_projections",
+    "history": "mcp_server.commands.history:history",
+    "replay": "mcp_server.commands.replay:replay",
+    "diff": "mcp_server.commands.diff:diff",
+    "access": "mcp_server.commands.access:access",
+    "export": "mcp_server.commands.export:export",
+    "report": "mcp_server.commands.report:report",
+    "checkpoint": "mcp_server.commands.checkpoint:checkpoint",
+    "erase": "mcp_server.commands.erase:erase_command",
+    "hold": "mcp_server.commands.erase:hold",
+    "seed": "mcp_server.commands.seed:seed",
+    "verify": "mcp_server.commands.verify:verify",
 }
 
 

@@ -23,15 +23,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from events.errors import Refused
 from mcp_server import metrics, migrate, running, selfcheck
 from mcp_server import settings as environment
-from mcp_server.admission import Admission
-from mcp_server.auth import verifier
-from mcp_server.body import MAX_BODY
+from mcp_server.auth.issue import development_secret
+from mcp_server.auth.verifier import verifier
 from mcp_server.database import Database
-from mcp_server.envelope import Envelope
-from mcp_server.guard import Guard
-from mcp_server.issue import development_secret
 from mcp_server.limiter import Limiter
-from mcp_server.resource import Resource
+from mcp_server.middleware.admission import Admission
+from mcp_server.middleware.body import MAX_BODY
+from mcp_server.middleware.envelope import Envelope
+from mcp_server.middleware.guard import Guard
+from mcp_server.middleware.resource import Resource
 from mcp_server.server import TasktrailServer
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue

@@ -36,9 +36,9 @@ from events.errors import Refused
 from events.ledger import Json
 from mcp_server import caller, metrics
 from mcp_server.database import Database
+from mcp_server.evidence.receipt import write_receipt
 from mcp_server.handle import Context, handle, refuse_unknown_cause, written
 from mcp_server.limiter import Limiter
-from mcp_server.receipt import write_receipt
 from mcp_server.settings import Settings
 from mcp_server.tools import catalogue, prompts
 from mcp_server.tools.arguments import Arguments

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from events.ledger import Record
-from mcp_server.event_line import to_line
-from mcp_server.report_command import embedded, frame
+from mcp_server.commands.report import embedded, frame
+from mcp_server.evidence.event_line import to_line
 from tests.ledgers import Ledger
 
 MADE = datetime(2026, 6, 1, 12, tzinfo=UTC)

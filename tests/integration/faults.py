@@ -25,9 +25,9 @@ import psycopg
 from psycopg.rows import class_row
 
 from events.ledger import Head, Json, Record, verify
+from mcp_server.auth.issue import issue
 from mcp_server.embedded.cluster import Cluster
 from mcp_server.embedded.server import DATABASE, SUPERUSER
-from mcp_server.issue import issue
 
 SECRET = "a secret of thirty-two bytes or so, for tests"
 PATIENCE = 60.0  # seconds, on a busy machine

@@ -19,13 +19,13 @@ from typer.testing import CliRunner
 
 from events.ledger import Finding, Head
 from mcp_server import cli
-from mcp_server.bundle import verify_bundle
-from mcp_server.checkpoint import checked
-from mcp_server.checkpoint_command import KeyTrouble, NotKept, NotSigned, make_key
-from mcp_server.checkpoint_log import verify_checkpoints
+from mcp_server.commands.checkpoint import KeyTrouble, NotKept, NotSigned, make_key
+from mcp_server.evidence.bundle import verify_bundle
+from mcp_server.evidence.checkpoint import checked
+from mcp_server.evidence.checkpoint_log import verify_checkpoints
+from mcp_server.evidence.note import PrivateKey, PublicKey
+from mcp_server.evidence.receipt import BadReceipt, check_receipt, read_receipt, write_receipt
 from mcp_server.failure import Failure
-from mcp_server.note import PrivateKey, PublicKey
-from mcp_server.receipt import BadReceipt, check_receipt, read_receipt, write_receipt
 from tests.conftest import Database
 from tests.integration.history import User, connect
 

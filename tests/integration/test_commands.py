@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from mcp_server.cli import COMMANDS
-from mcp_server.seed_command import fill
+from mcp_server.commands.seed import fill
 from tests.conftest import Database, Server
 from tests.integration.command_line import Run, Said
 

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from events.conversation import DeleteMessage, RestoreConversation, RestoreMessage
 from events.errors import Refused
 from events.task import DeleteTask, ReopenTask, RestoreTask
-from mcp_server.jobs import connected
+from mcp_server.commands.jobs import connected
 from projections import spans
 from projections.read_tables import READ_TABLES
 from projections.rebuild import rebuild, scan

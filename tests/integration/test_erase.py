@@ -22,9 +22,9 @@ from events.ledger import Head, verify
 from events.store import read_ledger, sealed
 from events.task import Changes, CompleteTask, CreateTask, UpdateTask
 from mcp_server import cli
-from mcp_server.bundle import verify_bundle
-from mcp_server.erase_command import BadList, Held, NotConfirmed
-from mcp_server.snapshot import NoLedger
+from mcp_server.commands.erase import BadList, Held, NotConfirmed
+from mcp_server.commands.snapshot import NoLedger
+from mcp_server.evidence.bundle import verify_bundle
 from projections.current import Wanted
 from tests.conftest import Database
 from tests.integration.commands import act

@@ -15,7 +15,7 @@ import pytest
 from psycopg import Connection
 
 from events.task import ReopenTask
-from mcp_server.jobs import connected
+from mcp_server.commands.jobs import connected
 from projections.rebuild import rebuild
 from projections.spans import of_all
 from tests.conftest import Database
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 PRELUDE = """
 import asyncio, json, os
 from pathlib import Path
-from mcp_server.jobs import connected
+from mcp_server.commands.jobs import connected
 from mcp_server.migrate import upgrade
 from projections.rebuild import rebuild
 from projections.spans import of_all

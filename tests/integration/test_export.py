@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from events.conversation import AddMessage, CreateConversation
 from events.task import Changes, CompleteTask, CreateTask, UpdateTask
 from mcp_server import cli
-from mcp_server.bundle import verify_bundle
-from mcp_server.snapshot import NoLedger
+from mcp_server.commands.snapshot import NoLedger
+from mcp_server.evidence.bundle import verify_bundle
 from projections.current import Wanted
 from tests.conftest import Database
 from tests.integration.commands import act

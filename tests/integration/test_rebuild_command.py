@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from mcp_server import progress
-from mcp_server.seed_command import fill
+from mcp_server.commands import progress
+from mcp_server.commands.seed import fill
 from tests.conftest import Database
 from tests.integration.command_line import Run, Said
 

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from mcp_server.jobs import connected, each
-from mcp_server.rebuild_command import _ONE_AT_A_TIME
-from mcp_server.seed_command import fill, user_name
+from mcp_server.commands.jobs import connected, each
+from mcp_server.commands.rebuild import _ONE_AT_A_TIME
+from mcp_server.commands.seed import fill, user_name
 from projections import spans
 from projections.rebuild import rebuild, scan
 from projections.spans import Span, of_all, plan

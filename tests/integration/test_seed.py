@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from mcp_server.seed_command import UsersExist, fill
+from mcp_server.commands.seed import UsersExist, fill
 from tests.conftest import Database
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from events import audit
 from events.audit import Entry
-from mcp_server.seed_command import fill, user_name
+from mcp_server.commands.seed import fill, user_name
 from projections import story
 from projections.history import EVERYTHING, Filter
 from tests.conftest import Database

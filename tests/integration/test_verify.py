@@ -12,8 +12,8 @@ import pytest
 from psycopg import Connection
 
 from events.ledger import Record
-from mcp_server.jobs import connected
-from mcp_server.seed_command import fill
+from mcp_server.commands.jobs import connected
+from mcp_server.commands.seed import fill
 from projections import spans
 from projections.read_tables import READ_TABLES, ReadTable
 from projections.spans import plan

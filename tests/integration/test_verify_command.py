@@ -7,10 +7,10 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from mcp_server.checkpoint_command import checkpoint
-from mcp_server.export_command import export
-from mcp_server.seed_command import seed
-from mcp_server.verify_command import verify
+from mcp_server.commands.checkpoint import checkpoint
+from mcp_server.commands.export import export
+from mcp_server.commands.seed import seed
+from mcp_server.commands.verify import verify
 from tests.conftest import Database
 
 app = Typer()

@@ -11,8 +11,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from mcp_server.auth.issue import issue
 from mcp_server.http import create_app
-from mcp_server.issue import issue
 from mcp_server.settings import Settings
 
 SECRET = "a secret of thirty-two bytes or so, for tests"

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcp_server.issue import issue
+from mcp_server.auth.issue import issue
 from tests.conftest import Database
 from tests.mcp.agent import LEGACY, MODERN, Agent
 from tests.mcp.serving import SECRET, configured, serving, token

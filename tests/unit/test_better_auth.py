@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mcp_server.auth import Verifier, verifier
-from mcp_server.identity import SCOPES, BadToken
+from mcp_server.auth.identity import SCOPES, BadToken
+from mcp_server.auth.verifier import Verifier, verifier
 from mcp_server.settings import Settings
 from tests.unit.issuer import Issuer
 

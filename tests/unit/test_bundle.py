@@ -13,9 +13,9 @@ import orjson
 import pytest
 
 from events.ledger import Finding, Head
-from mcp_server.bundle import verify_bundle
-from mcp_server.bundle_format import Manifest
-from mcp_server.bundle_writer import write_bundle
+from mcp_server.evidence.bundle import verify_bundle
+from mcp_server.evidence.bundle_format import Manifest
+from mcp_server.evidence.bundle_writer import write_bundle
 from tests.ledgers import Ledger, a_day_with_an_agent, a_long_ledger
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

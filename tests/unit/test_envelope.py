@@ -5,7 +5,13 @@ from typing import Any
 import orjson
 import pytest
 
-from mcp_server.envelope import INVALID_REQUEST, MAX_DEPTH, PARSE_ERROR, NotARequest, check
+from mcp_server.middleware.envelope import (
+    INVALID_REQUEST,
+    MAX_DEPTH,
+    PARSE_ERROR,
+    NotARequest,
+    check,
+)
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_tasks"}}
 

@@ -14,13 +14,13 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from mcp_server.admission import Admission
-from mcp_server.auth import SharedSecret, Verifier
-from mcp_server.body import MAX_BODY
-from mcp_server.guard import IDENTITY, Guard
-from mcp_server.jwks import KeysUnavailable
+from mcp_server.auth.jwks import KeysUnavailable
+from mcp_server.auth.verifier import SharedSecret, Verifier
 from mcp_server.limiter import Limiter
-from mcp_server.resource import Resource
+from mcp_server.middleware.admission import Admission
+from mcp_server.middleware.body import MAX_BODY
+from mcp_server.middleware.guard import IDENTITY, Guard
+from mcp_server.middleware.resource import Resource
 from mcp_server.settings import Settings
 from tests.unit.forge import SECRET, claims
 from tests.unit.forge import token as forge

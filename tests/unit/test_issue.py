@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mcp_server.auth import verifier
+from mcp_server.auth.identity import MAX_LIFETIME
+from mcp_server.auth.issue import development_secret, parse_ttl
+from mcp_server.auth.verifier import verifier
 from mcp_server.cli import _app
-from mcp_server.identity import MAX_LIFETIME
-from mcp_server.issue import development_secret, parse_ttl
 from mcp_server.settings import Settings, SettingsError
 from tests.unit.forge import SECRET
 

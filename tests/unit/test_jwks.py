@@ -9,10 +9,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from mcp_server import jwks
-from mcp_server.auth import Verifier
-from mcp_server.identity import BadToken
-from mcp_server.jwks import (
+from mcp_server.auth import jwks
+from mcp_server.auth.identity import BadToken
+from mcp_server.auth.jwks import (
     MAX_AGE,
     PAUSE_SECONDS,
     REFRESH_AGE,
@@ -20,6 +19,7 @@ from mcp_server.jwks import (
     PublishedKeys,
     usable_keys,
 )
+from mcp_server.auth.verifier import Verifier
 from tests.unit.forge import NOW, b64, token
 from tests.unit.issuer import Issuer
 

@@ -18,7 +18,7 @@ import pytest
 
 from events import ledger
 from events.ledger import Head, Record, genesis
-from mcp_server.event_line import from_line
+from mcp_server.evidence.event_line import from_line
 from tests.unit.test_ledger import TAMPERED, a_ledger
 
 PAGE = (Path(__file__).parents[2] / "docs" / "ledger-format.md").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_server.note import BadKey, BadNote, PrivateKey, PublicKey
+from mcp_server.evidence.note import BadKey, BadNote, PrivateKey, PublicKey
 
 # The example of golang.org/x/mod/sumdb/note.
 PRIVATE = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server.printing import LONGEST_VALUE, Column, JsonObject, Rows, printable, shown_value
+from mcp_server.commands.printing import (
+    LONGEST_VALUE,
+    Column,
+    JsonObject,
+    Rows,
+    printable,
+    shown_value,
+)
 
 COLUMNS = (Column("id", 4, number=True), Column("who", 6), Column("what"))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_server.progress import WorkProgress
+from mcp_server.commands.progress import WorkProgress
 
 
 def test_a_terminal_gets_a_bar_with_rate_and_time_left(

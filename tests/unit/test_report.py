@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import orjson
 import pytest
 
-from mcp_server.report_command import embedded
+from mcp_server.commands.report import embedded
 from tests.browser.pages import page_of
 from tests.ledgers import Ledger, a_day_with_an_agent
 

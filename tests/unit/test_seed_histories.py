@@ -4,7 +4,7 @@ import pytest
 
 from events.ledger import Head, verify
 from events.replay import Replay
-from mcp_server.seed_histories import events_of_users, history
+from mcp_server.commands.seed_histories import events_of_users, history
 
 
 def test_the_same_seed_and_user_live_the_same_life() -> None:

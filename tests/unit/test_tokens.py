@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server import auth
-from mcp_server.auth import SharedSecret, Verifier, verifier
-from mcp_server.identity import MAX_LIFETIME, SCOPES, BadToken, Identity
-from mcp_server.issue import issue
-from mcp_server.jwks import usable_keys
+from mcp_server.auth import verifier as auth
+from mcp_server.auth.identity import MAX_LIFETIME, SCOPES, BadToken, Identity
+from mcp_server.auth.issue import issue
+from mcp_server.auth.jwks import usable_keys
+from mcp_server.auth.verifier import SharedSecret, Verifier, verifier
 from mcp_server.settings import Settings, SettingsError
 from tests.unit.forge import (
     ABSENT,

@@ -16,10 +16,11 @@ from events import audit, catalog
 from events.audit import Entry
 from events.ledger import Json
 from events.store import Connection
-from mcp_server import access, settings, target
-from mcp_server.access import Access
-from mcp_server.command_arguments import MOMENT, UserId, given, moment, shown_moment
-from mcp_server.printing import Column, Rows, printable, shown_at, shown_value
+from mcp_server import settings, target
+from mcp_server.commands import recording
+from mcp_server.commands.arguments import MOMENT, UserId, given, moment, shown_moment
+from mcp_server.commands.printing import Column, Rows, printable, shown_at, shown_value
+from mcp_server.commands.recording import Access
 from projections import history as ledger_history
 from projections import story
 from projections.history import Filter, Moment
@@ -111,11 +112,13 @@ class _Telling:
     async def tell(self) -> None:
         """Record the access, then print."""
         looked = Access("history", self._filters())
-        async with access.opened(self._database, self._user, looked, frozen=False) as ledger:
+        async with recording.opened(self._database, self._user, looked, frozen=False) as ledger:
             first, last = await span(
                 ledger.connection, self._user, self._filter, ledger.head.position
             )
-            await access.record(self._database, self._user, looked._replace(first=first, last=last))
+            await recording.record(
+                self._database, self._user, looked._replace(first=first, last=last)
+            )
             self._undone = await story.undone_by(
                 ledger.connection, self._user, ledger.head.position
             )

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_server.answers import refuse_rpc
-from mcp_server.body import replay
+from mcp_server.middleware.answers import refuse_rpc
+from mcp_server.middleware.body import replay
 
 MAX_DEPTH = 64
 """Of objects and lists in each other: ours need at most 20, a message's metadata included."""

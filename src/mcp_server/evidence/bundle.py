@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from events import catalog
 from events.ledger import Chain, Finding, Head, Json, Record
-from mcp_server import bundle_format as form
-from mcp_server.bundle_format import BadManifest, Manifest
-from mcp_server.checkpoint import Attestation, BadCheckpoint, Proof, Statement, text_of
-from mcp_server.event_line import LONGEST, BadLine, from_line
-from mcp_server.note import BadKey, PublicKey
+from mcp_server.evidence import bundle_format as form
+from mcp_server.evidence.bundle_format import BadManifest, Manifest
+from mcp_server.evidence.checkpoint import Attestation, BadCheckpoint, Proof, Statement, text_of
+from mcp_server.evidence.event_line import LONGEST, BadLine, from_line
+from mcp_server.evidence.note import BadKey, PublicKey
 
 ENOUGH = 1000
 """Findings after which a check gives up: by then it is no question whether, only how badly."""

@@ -19,12 +19,13 @@ import typer
 from psycopg import AsyncConnection
 
 from events.ledger import Json
-from mcp_server import jwks, selfcheck, target
+from mcp_server import selfcheck, target
+from mcp_server.auth import jwks
+from mcp_server.auth.issue import check_development_secret
+from mcp_server.commands.masking import Masking, masked_settings
 from mcp_server.embedded.home import locate
 from mcp_server.embedded.server import DATABASE, PORT
 from mcp_server.failure import Failure, Problem
-from mcp_server.issue import check_development_secret
-from mcp_server.masking import Masking, masked_settings
 from mcp_server.settings import Reading, Settings, read_what_can_be
 
 CONNECT_SECONDS = 5

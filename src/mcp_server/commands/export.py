@@ -15,15 +15,16 @@ import orjson
 import typer
 
 from events.ledger import Json
-from mcp_server import access, settings, target
-from mcp_server.access import Access
-from mcp_server.bundle_writer import write_bundle
-from mcp_server.checkpoint import Attestation, BadCheckpoint
-from mcp_server.checkpoint_log import attest
-from mcp_server.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
+from mcp_server import settings, target
+from mcp_server.commands import recording
+from mcp_server.commands.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
+from mcp_server.commands.progress import WorkProgress
+from mcp_server.commands.recording import Access
+from mcp_server.commands.snapshot import Snapshot
+from mcp_server.evidence.bundle_writer import write_bundle
+from mcp_server.evidence.checkpoint import Attestation, BadCheckpoint
+from mcp_server.evidence.checkpoint_log import attest
 from mcp_server.failure import Failure
-from mcp_server.progress import WorkProgress
-from mcp_server.snapshot import Snapshot
 from mcp_server.target import Target
 
 Tell = Callable[[int], None]
@@ -91,8 +92,8 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 async def _export(database: Target, user: str, format_: Format, file: BinaryIO) -> Json:
     """Write the ledger and return a summary of it."""
     looked = Access("export", {"format": format_.value}, 1)
-    async with access.opened(database, user, looked) as ledger:
-        await access.record(database, user, looked._replace(last=ledger.head.position))
+    async with recording.opened(database, user, looked) as ledger:
+        await recording.record(database, user, looked._replace(last=ledger.head.position))
         with WorkProgress("exporting", ledger.head.position) as progress:
             await _write(ledger, format_, file, progress.advance)
         return {

@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from events import ledger, merkle
 from events.ledger import Head
-from mcp_server.event_line import Hash, Whole, to_time
-from mcp_server.note import BadNote, PublicKey
+from mcp_server.evidence.event_line import Hash, Whole, to_time
+from mcp_server.evidence.note import BadNote, PublicKey
 
 _LEAF_TAG = b"tasktrail/head/v1\0"
 _TEXT = re.compile(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from events import merkle
 from events.ledger import Finding, Head, genesis, link, microseconds
 from events.store import Connection
-from mcp_server.checkpoint import (
+from mcp_server.evidence.checkpoint import (
     NO_PREVIOUS,
     Attestation,
     BadCheckpoint,
@@ -21,7 +21,7 @@ from mcp_server.checkpoint import (
     prove,
     text_of,
 )
-from mcp_server.note import BadKey, PublicKey
+from mcp_server.evidence.note import BadKey, PublicKey
 
 
 class Kept(NamedTuple):

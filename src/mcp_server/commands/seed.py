@@ -19,10 +19,10 @@ from psycopg import Connection
 from events.ledger import Record
 from events.replay import Replay
 from mcp_server import settings, target
+from mcp_server.commands.jobs import collect_garbage_seldom
+from mcp_server.commands.progress import WorkProgress
+from mcp_server.commands.seed_histories import events_of_users, history
 from mcp_server.failure import Failure
-from mcp_server.jobs import collect_garbage_seldom
-from mcp_server.progress import WorkProgress
-from mcp_server.seed_histories import events_of_users, history
 from projections.read_tables import READ_TABLES
 
 BATCH = 20_000

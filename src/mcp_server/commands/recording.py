@@ -20,9 +20,9 @@ from psycopg import AsyncConnection
 
 from events.ledger import Json, jcs, microseconds
 from events.store import Connection
+from mcp_server.auth.identity import RESERVED
+from mcp_server.commands.snapshot import NoLedger, Snapshot, snapshot
 from mcp_server.failure import Failure
-from mcp_server.identity import RESERVED
-from mcp_server.snapshot import NoLedger, Snapshot, snapshot
 from mcp_server.target import Target
 from projections import past
 from projections.story import Unreadable

@@ -7,10 +7,10 @@ import typer
 from psycopg import Connection
 
 from mcp_server import settings, target
-from mcp_server.check_output import CheckOutput
+from mcp_server.commands.check_output import CheckOutput
+from mcp_server.commands.jobs import DEFAULT_JOBS, AsJson, Jobs, connected, each, require_sight
+from mcp_server.commands.progress import WorkProgress
 from mcp_server.failure import Failure
-from mcp_server.jobs import DEFAULT_JOBS, AsJson, Jobs, connected, each, require_sight
-from mcp_server.progress import WorkProgress
 from projections.rebuild import rebuild
 from projections.spans import plan
 

@@ -18,12 +18,12 @@ from psycopg import AsyncConnection
 
 from events.ledger import Json
 from events.store import Connection
-from mcp_server import checkpoint_log as log
 from mcp_server import settings, target
-from mcp_server.checkpoint import NO_PREVIOUS, BadCheckpoint, Statement, checked, hash_of
-from mcp_server.checkpoint_places import PlaceFailed, put
+from mcp_server.commands.checkpoint_places import PlaceFailed, put
+from mcp_server.evidence import checkpoint_log as log
+from mcp_server.evidence.checkpoint import NO_PREVIOUS, BadCheckpoint, Statement, checked, hash_of
+from mcp_server.evidence.note import BadKey, PrivateKey
 from mcp_server.failure import Failure
-from mcp_server.note import BadKey, PrivateKey
 
 
 class NotSigned(Failure):

@@ -25,10 +25,10 @@ from rich.console import Console
 from uvicorn.supervisors import Multiprocess
 
 from mcp_server import logs, running, selfcheck, settings, target
+from mcp_server.auth.identity import check_user_id
+from mcp_server.auth.issue import development_secret, issue
 from mcp_server.database import Database
 from mcp_server.failure import Failure
-from mcp_server.identity import check_user_id
-from mcp_server.issue import development_secret, issue
 from mcp_server.server import TasktrailServer
 from mcp_server.settings import Settings, SettingsError
 

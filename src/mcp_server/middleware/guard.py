@@ -15,14 +15,21 @@ import orjson
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_server.admission import Admission
-from mcp_server.answers import METHODS, HttpRefusal, allow, readable_by, refuse, whole_seconds
-from mcp_server.auth import Verifier
-from mcp_server.body import MAX_BODY, read, replay, too_long
-from mcp_server.identity import BadToken, Identity
-from mcp_server.jwks import PAUSE_SECONDS, KeysUnavailable
+from mcp_server.auth.identity import BadToken, Identity
+from mcp_server.auth.jwks import PAUSE_SECONDS, KeysUnavailable
+from mcp_server.auth.verifier import Verifier
 from mcp_server.limiter import Limiter
-from mcp_server.resource import FIRST_SCOPES, Resource
+from mcp_server.middleware.admission import Admission
+from mcp_server.middleware.answers import (
+    METHODS,
+    HttpRefusal,
+    allow,
+    readable_by,
+    refuse,
+    whole_seconds,
+)
+from mcp_server.middleware.body import MAX_BODY, read, replay, too_long
+from mcp_server.middleware.resource import FIRST_SCOPES, Resource
 
 IDENTITY = "tasktrail.identity"  # the key in the ASGI scope
 

@@ -11,16 +11,17 @@ from psycopg import AsyncConnection
 
 from events import ledger
 from events.ledger import Head
-from mcp_server import access, settings, target
-from mcp_server.access import Access
-from mcp_server.bundle import describe, verify_bundle
-from mcp_server.check_output import CheckOutput
-from mcp_server.checkpoint_log import verify_checkpoints
+from mcp_server import settings, target
+from mcp_server.commands import recording
+from mcp_server.commands.check_output import CheckOutput
+from mcp_server.commands.jobs import DEFAULT_JOBS, AsJson, Jobs, connected, each, require_sight
+from mcp_server.commands.progress import WorkProgress
+from mcp_server.commands.recording import Access
+from mcp_server.evidence.bundle import describe, verify_bundle
+from mcp_server.evidence.checkpoint_log import verify_checkpoints
+from mcp_server.evidence.note import BadKey, PublicKey
+from mcp_server.evidence.receipt import check_receipt, read_receipt
 from mcp_server.failure import Failure
-from mcp_server.jobs import DEFAULT_JOBS, AsJson, Jobs, connected, each, require_sight
-from mcp_server.note import BadKey, PublicKey
-from mcp_server.progress import WorkProgress
-from mcp_server.receipt import check_receipt, read_receipt
 from projections.finding import Finding
 from projections.spans import plan
 from projections.verify import verify as verify_span
@@ -92,7 +93,7 @@ def _verify_database(
 ) -> CheckOutput:
     with target.opened(settings.read()) as database:
         looked = Access("verify", {"receipts": len(receipts)} if receipts else {}, 1)
-        asyncio.run(access.record(database, user or access.EVERYBODY, looked))
+        asyncio.run(recording.record(database, user or recording.EVERYBODY, looked))
         output = CheckOutput(as_json)
         conninfo = database.admin if user is None else database.server
         with connected(conninfo) as connection:

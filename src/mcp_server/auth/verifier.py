@@ -19,8 +19,8 @@ from typing import Any, NoReturn, Protocol
 import jwt
 import structlog
 
-from mcp_server.identity import LEEWAY, BadToken, Identity, read_claims
-from mcp_server.jwks import KeysUnavailable, PublishedKeys
+from mcp_server.auth.identity import LEEWAY, BadToken, Identity, read_claims
+from mcp_server.auth.jwks import KeysUnavailable, PublishedKeys
 from mcp_server.settings import Settings, SettingsError
 
 MAX_TOKEN_LENGTH = 8 * 1024

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from events.ledger import Json, Record, jcs
-from mcp_server.event_line import to_time
+from mcp_server.evidence.event_line import to_time
 
 ACTOR = (
     "client_id",

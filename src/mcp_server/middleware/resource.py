@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Scope
 
-from mcp_server.identity import SCOPES
+from mcp_server.auth.identity import SCOPES
 from mcp_server.settings import Settings
 
 FIRST_SCOPES = "tasks:read tasks:write"  # what a client asks for first; history when it is needed

@@ -17,12 +17,13 @@ from events import audit
 from events.audit import Entry
 from events.conversation import Message
 from events.ledger import Json
-from mcp_server import access, settings, target
-from mcp_server.access import Access, remark_on_erasure
-from mcp_server.command_arguments import MOMENT, UserId, given, moment, shown_moment
+from mcp_server import settings, target
+from mcp_server.commands import recording
+from mcp_server.commands.arguments import MOMENT, UserId, given, moment, shown_moment
+from mcp_server.commands.printing import Column, JsonObject, Rows, pages, printable
+from mcp_server.commands.recording import Access, remark_on_erasure
+from mcp_server.commands.snapshot import Snapshot, position_at
 from mcp_server.failure import Failure
-from mcp_server.printing import Column, JsonObject, Rows, pages, printable
-from mcp_server.snapshot import Snapshot, position_at
 from mcp_server.tools import conversations as conversation_tools
 from mcp_server.tools import tasks as task_tools
 from mcp_server.tools.history import line as history_line
@@ -79,9 +80,9 @@ async def _replay(
     database: target.Target, user: str, at: Moment | None, filters: Json, as_json: bool
 ) -> None:
     looked = Access("replay", filters)
-    async with access.opened(database, user, looked) as ledger:
+    async with recording.opened(database, user, looked) as ledger:
         position = await position_at(ledger, at)
-        await access.record(database, user, looked._replace(first=1, last=position))
+        await recording.record(database, user, looked._replace(first=1, last=position))
         earlier = _Past(ledger, position, filters.get("deleted", False))
         if "task" in filters:
             _print_task(await earlier.task(filters["task"]), as_json)

@@ -2,7 +2,7 @@
 
 from starlette.types import Message, Receive
 
-from mcp_server.answers import HttpRefusal
+from mcp_server.middleware.answers import HttpRefusal
 
 MAX_BODY = 1024 * 1024
 

@@ -18,15 +18,16 @@ import orjson
 import typer
 
 from events.ledger import Head, Json
-from mcp_server import access, settings, target
-from mcp_server.access import Access
-from mcp_server.event_line import to_line, to_time
-from mcp_server.export_command import replaced
-from mcp_server.progress import WorkProgress
+from mcp_server import settings, target
+from mcp_server.commands import recording
+from mcp_server.commands.export import replaced
+from mcp_server.commands.progress import WorkProgress
+from mcp_server.commands.recording import Access
+from mcp_server.evidence.event_line import to_line, to_time
 from mcp_server.target import Target
 
 MANY = 50_000
-_FOLDER = Path(__file__).parent / "report"
+_FOLDER = Path(__file__).parent / "report_page"
 _SCRIPTS = ("chain.js", "fold.js", "list.js", "page.js")
 _ESCAPES = {b"<": rb"\u003c", b">": rb"\u003e", b"&": rb"\u0026"}
 
@@ -49,8 +50,8 @@ def report(
 
 async def _report(database: Target, user: str, file: BinaryIO) -> Head:
     looked = Access("report", {}, 1)
-    async with access.opened(database, user, looked) as ledger:
-        await access.record(database, user, looked._replace(last=ledger.head.position))
+    async with recording.opened(database, user, looked) as ledger:
+        await recording.record(database, user, looked._replace(last=ledger.head.position))
         if ledger.head.position > MANY:
             note = (
                 f"tasktrail: {ledger.head.position} events make a page that browsers open slowly."

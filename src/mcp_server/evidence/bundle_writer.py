@@ -11,10 +11,10 @@ from hashlib import sha256
 from typing import BinaryIO
 
 from events.ledger import Head, Record
-from mcp_server import bundle_format as form
-from mcp_server.bundle_format import Manifest
-from mcp_server.checkpoint import Attestation
-from mcp_server.event_line import to_line
+from mcp_server.evidence import bundle_format as form
+from mcp_server.evidence.bundle_format import Manifest
+from mcp_server.evidence.checkpoint import Attestation
+from mcp_server.evidence.event_line import to_line
 
 _NEVER = (1980, 1, 1, 0, 0, 0)  # a zip has no earlier time: its entries carry none
 

@@ -20,7 +20,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from events.ledger import Head, jcs
-from mcp_server.event_line import HexHash, Whole, to_time
+from mcp_server.evidence.event_line import HexHash, Whole, to_time
 
 EVENTS = "events.jsonl"
 MANIFEST = "manifest.json"

@@ -23,9 +23,9 @@ from events.ledger import Json
 from events.stamp import iso
 from events.store import Connection
 from mcp_server import settings, target
+from mcp_server.commands.snapshot import NoLedger
 from mcp_server.failure import Failure
 from mcp_server.handle import Context, actor
-from mcp_server.snapshot import NoLedger
 
 _HOLDS_WORDS = ("events", "tasks", "conversations", "messages", "idempotency")
 

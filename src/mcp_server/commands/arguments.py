@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from events.ledger import Json
 from events.stamp import iso
-from mcp_server.identity import check_user_id
+from mcp_server.auth.identity import check_user_id
 from mcp_server.tools.arguments import Moment
 
 MOMENT = "a position, or a time with offset (2026-12-01T09:00:00Z)"

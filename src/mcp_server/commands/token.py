@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from mcp_server import settings
-from mcp_server.identity import MAX_LIFETIME, SCOPES, check_user_id
-from mcp_server.issue import development_secret, issue, parse_ttl
+from mcp_server.auth.identity import MAX_LIFETIME, SCOPES, check_user_id
+from mcp_server.auth.issue import development_secret, issue, parse_ttl
 
 
 def token(

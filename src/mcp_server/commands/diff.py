@@ -11,11 +11,12 @@ from events.audit import CONVERSATION_FIELDS, MESSAGE_FIELDS, TASK_FIELDS, diffe
 from events.conversation import NO_CONVERSATION, NO_MESSAGE
 from events.ledger import Json
 from events.task import NO_TASK
-from mcp_server import access, settings, target
-from mcp_server.access import Access, remark_on_erasure
-from mcp_server.command_arguments import MOMENT, UserId, given, moment, shown_moment
-from mcp_server.printing import Column, JsonObject, Rows, pages, printable, shown_value
-from mcp_server.snapshot import Snapshot, position_at
+from mcp_server import settings, target
+from mcp_server.commands import recording
+from mcp_server.commands.arguments import MOMENT, UserId, given, moment, shown_moment
+from mcp_server.commands.printing import Column, JsonObject, Rows, pages, printable, shown_value
+from mcp_server.commands.recording import Access, remark_on_erasure
+from mcp_server.commands.snapshot import Snapshot, position_at
 from projections import past
 from projections.history import Moment
 from projections.past import State
@@ -61,11 +62,11 @@ async def _diff(
     as_json: bool,
 ) -> None:
     looked = Access("diff", filters)
-    async with access.opened(database, user, looked) as ledger:
+    async with recording.opened(database, user, looked) as ledger:
         start, end = [await position_at(ledger, when) for when in moments]
         if start > end:
             raise typer.BadParameter("--from is later than --to", param_hint="--from")
-        await access.record(database, user, looked._replace(first=start + 1, last=end))
+        await recording.record(database, user, looked._replace(first=start + 1, last=end))
         found = _differences(ledger, start, end)
         if as_json:
             written = JsonObject(**{"user": user, "from": start, "to": end})

@@ -1,0 +1,1 @@
+"""Who calls: tokens checked and issued, and the identity they give."""

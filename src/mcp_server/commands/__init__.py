@@ -1,0 +1,1 @@
+"""What an operator or auditor runs: one module a command, and what they share."""

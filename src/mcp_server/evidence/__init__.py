@@ -1,0 +1,1 @@
+"""What can be checked without us: bundles, receipts, checkpoints, in the files they travel in."""

@@ -1,6 +1,6 @@
-"""Questions to the ledger itself: pages of what happened, streams as they were, undoable spans."""
+"""Questions to the ledger itself: pages of what happened, and what became of single things."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -113,33 +113,62 @@ async def walk(
         parameters["after"] = found[-1].position
 
 
-_STREAMS = f"""
+Subject = tuple[str, int, int | None]
+"""A stream's type and id, and the id of one message of it; None: the task or conversation itself.
+(``projections.story.Thing`` is one.)"""
+
+_CHANGES = f"""
 SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
-    SELECT {_COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS s(stream_type, stream_id)
+    SELECT {_COLUMNS}
+    FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS s(stream_type, stream_id, message_id)
     JOIN tasktrail.events e
     ON e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
-    WHERE e.position > %s AND e.position <= %s
+    WHERE e.position > %s AND e.position <= %s AND CASE
+        WHEN s.stream_type <> 'conversation' THEN true
+        WHEN s.message_id IS NULL THEN e.type LIKE 'Conversation%%'
+        ELSE e.position = s.message_id OR e.position > s.message_id
+            AND e.body->'data'->>'message_id' = s.message_id::text
+    END
     ORDER BY e.position LIMIT %s
 ) AS e ORDER BY e.position
 """
 
 
-async def streams(
-    connection: Connection, user_id: str, which: set[Stream], until: int = END
+async def changes(
+    connection: Connection, user_id: str, subjects: Collection[Subject], until: int = END
 ) -> AsyncIterator[list[Record]]:
-    """Yield all events of some streams up to position ``until``, oldest first, in pages."""
-    types = [type_ for type_, _ in which]
-    ids = [id_ for _, id_ in which]
+    """Yield the events about some things up to position ``until``, oldest first, in pages."""
+    columns = [list(column) for column in zip(*subjects, strict=True)]
     after = 0
-    while which:
-        parameters = (user_id, types, ids, after, until, PAGE)
-        cursor = await connection.execute(_STREAMS, parameters, binary=True)
+    while columns:
+        parameters = (user_id, *columns, after, until, PAGE)
+        cursor = await connection.execute(_CHANGES, parameters, binary=True)
         found = [Record(*row) for row in await cursor.fetchall()]
         if found:
             yield found
         if len(found) < PAGE:
             return
         after = found[-1].position
+
+
+_VERSIONS = """
+SELECT v.* FROM tasktrail.as_user(%s) AS u, LATERAL (
+    SELECT s.stream_type, s.stream_id, max(e.version)
+    FROM unnest(%s::text[], %s::bigint[]) AS s(stream_type, stream_id)
+    JOIN tasktrail.events e
+    ON e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
+    GROUP BY s.stream_type, s.stream_id
+) AS v
+"""
+
+
+async def versions(
+    connection: Connection, user_id: str, which: Collection[Stream]
+) -> dict[Stream, int]:
+    """Return the current version of each of some streams."""
+    columns = [[type_ for type_, _ in which], [id_ for _, id_ in which]]
+    cursor = await connection.execute(_VERSIONS, (user_id, *columns), binary=True)
+    return {(type_, id_): version for type_, id_, version in await cursor.fetchall()}
 
 
 _TASK_EVENTS = """

@@ -2,9 +2,9 @@
 
 A busy server spends more on each transaction than on what is in it: the round trip, the commit, the
 change from one process to another. So a command is sent at once if a writer is free; those that
-arrive while all are busy wait, and the next that is free takes all of them: nothing waits for
-company. (All would soon wait for each other in one big group, the server idle while the client
-computes: so a writer takes no more than its share.) Each still has its own outcome, and if a group fails as a whole, each of its commands is
+arrive while all are busy wait, and the next that is free takes its share of them: nothing waits for
+company. (Its share, not all: soon everybody would be in one group, the server idle while the client
+computes.) Each still has its own outcome, and if a group fails as a whole, each of its commands is
 sent by itself: nobody suffers for another's fault.
 
 Nor for another's length. A command of fifty tasks with long descriptions takes seconds; it goes to

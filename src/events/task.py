@@ -60,7 +60,7 @@ class TaskCreated(_Frozen):
     description: str | None = None
     priority: Priority | None = None
     due: str | None = None
-    tags: list[str] = []
+    tags: list[str] = Field(default_factory=list)
 
 
 class Changes(TypedDict, total=False):

@@ -24,6 +24,9 @@ BEGIN
                 '|[\u1000-\u102a\u103f][\u102b-\u103e]*|[\u1780-\u17b3][\u17b4-\u17d3]*)', ' \1 ', 'g');
         END IF;
     END IF;
+    IF p_text !~ '[^[:alnum:][:space:]]' THEN  -- translate() costs as much as all the rest
+        RETURN p_text;
+    END IF;
     RETURN translate(p_text, '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', '                                ');
 END
 $$;

@@ -240,7 +240,7 @@ def decide(task: Task, command: TaskCommand) -> list[TaskEvent]:
     """
     match command:
         case CreateTask():
-            return [TaskCreated(**command.model_dump())]
+            return [TaskCreated(**vars(command))]
         case _ if task.version == 0:
             raise Refused(
                 "not_found", f"There is no task {task.id}.", "list_tasks shows the ids that exist."

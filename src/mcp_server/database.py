@@ -3,7 +3,7 @@ a refusal that an agent can act on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -124,7 +124,7 @@ class Database:
         if place is None:
             place = places[user_id] = asyncio.Semaphore(most)
         try:
-            async with asyncio.timeout(self._wait):
+            async with asyncio.timeout(self._wait) if place.locked() else nullcontext():
                 await place.acquire()
         except TimeoutError as error:
             raise _unavailable() from error

@@ -45,6 +45,7 @@ class Writer:
         self._pool = pool
         self._waiting: deque[Waiting] = deque()
         self._busy = 0
+        self._under_way = 0
         self._tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 
     async def commit(self, sealed: Json) -> Outcome:
@@ -73,8 +74,12 @@ class Writer:
                     async with self._pool.connection() as connection:
                         while group:
                             await self._write_group(connection, group)
+                            self._under_way -= len(group)
+                            group = []
+                            await asyncio.sleep(0)  # let those who have their answer ask again
                             group = self._next()
                 except Exception as error:  # noqa: BLE001 - raised where the command came from
+                    self._under_way -= len(group)
                     for waiting in group:
                         if not waiting.outcome.done():
                             waiting.outcome.set_exception(error)
@@ -82,7 +87,10 @@ class Writer:
             self._busy -= 1
 
     def _next(self) -> list[Waiting]:
-        count = min(len(self._waiting), GROUP)
+        """Take a writer's even share of all commands: then all writers are at work."""
+        share = -(-(len(self._waiting) + self._under_way) // WRITERS)
+        count = min(len(self._waiting), share, GROUP)
+        self._under_way += count
         return [self._waiting.popleft() for _ in range(count)]
 
     async def _write_group(self, connection: Connection, group: list[Waiting]) -> None:

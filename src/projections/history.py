@@ -71,15 +71,23 @@ async def page(
     connection: Connection, user_id: str, filter_: Filter, limit: int, below: int = END
 ) -> list[Record]:
     """Return at most ``limit`` events before position ``below``, newest first."""
+    cursor = await connection.execute(*of_page(user_id, filter_, limit, below), binary=True)
+    return [Record(*row) for row in await cursor.fetchall()]
+
+
+def of_page(
+    user_id: str, filter_: Filter, limit: int, below: int = END
+) -> tuple[str, dict[str, Any]]:
+    """Return the statement that ``page`` runs, and its parameters."""
+    one_stream = filter_.stream is not None and filter_.caused_in is None
+    order = "e.version" if one_stream else "e.position"  # each has an index; the order is the same
     statement = f"""
         SELECT e.* FROM tasktrail.as_user(%(user_id)s) AS u, LATERAL (
             SELECT {_COLUMNS} FROM tasktrail.events e
             WHERE e.user_id = u AND e.position < %(below)s{_where(filter_)}
-            ORDER BY e.position DESC LIMIT %(limit)s
+            ORDER BY {order} DESC LIMIT %(limit)s
         ) AS e ORDER BY e.position DESC"""
-    parameters = {**_parameters(user_id, filter_), "below": below, "limit": limit}
-    cursor = await connection.execute(statement, parameters, binary=True)
-    return [Record(*row) for row in await cursor.fetchall()]
+    return statement, {**_parameters(user_id, filter_), "below": below, "limit": limit}
 
 
 def _parameters(user_id: str, filter_: Filter) -> dict[str, Any]:
@@ -113,27 +121,37 @@ async def walk(
         parameters["after"] = found[-1].position
 
 
+# A walk for each stream, and in order of its index: without statistics, or with those of many small
+# users, Postgres would rather read a whole ledger and join.
 _STREAMS = f"""
 SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
-    SELECT {_COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS s(stream_type, stream_id)
-    JOIN tasktrail.events e
-    ON e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
-    WHERE e.position > %s AND e.position <= %s
-    ORDER BY e.position LIMIT %s
+    SELECT e.* FROM unnest(%s::text[], %s::bigint[]) AS s(stream_type, stream_id), LATERAL (
+        SELECT {_COLUMNS} FROM tasktrail.events e
+        WHERE e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
+        AND e.position > %s AND e.position <= %s
+        ORDER BY e.version LIMIT {PAGE}
+    ) AS e ORDER BY e.position LIMIT {PAGE}
 ) AS e ORDER BY e.position
 """
+
+
+def of_streams(
+    user_id: str, which: set[Stream], after: int, until: int
+) -> tuple[str, tuple[str, list[str], list[int], int, int]]:
+    """Return the statement that ``streams`` runs for a page, and its parameters."""
+    types = [type_ for type_, _ in which]
+    ids = [id_ for _, id_ in which]
+    return _STREAMS, (user_id, types, ids, after, until)
 
 
 async def streams(
     connection: Connection, user_id: str, which: set[Stream], until: int = END
 ) -> AsyncIterator[list[Record]]:
     """Yield all events of some streams up to position ``until``, oldest first, in pages."""
-    types = [type_ for type_, _ in which]
-    ids = [id_ for _, id_ in which]
     after = 0
     while which:
-        parameters = (user_id, types, ids, after, until, PAGE)
-        cursor = await connection.execute(_STREAMS, parameters, binary=True)
+        statement, parameters = of_streams(user_id, which, after, until)
+        cursor = await connection.execute(statement, parameters, binary=True)
         found = [Record(*row) for row in await cursor.fetchall()]
         if found:
             yield found

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import pytest
@@ -12,78 +12,93 @@ from mcp_server import database as databases
 from tests.conftest import Database
 
 SIZE, HALF = 6, 3
-WAIT = 0.05
 
-Places = Callable[[str], AbstractAsyncContextManager[None]]
+
+class Places:
+    """The places of one kind, ``share`` or ``turn``, and how many each user has."""
+
+    def __init__(self, pool: databases.Database, kind: str) -> None:
+        self.most = {"share": HALF, "turn": 1}[kind]
+        self._take = getattr(pool, kind)
+        self._taken = getattr(pool, f"_{kind}s")
+
+    def one_of(self, user: str) -> AbstractAsyncContextManager[None]:
+        place: AbstractAsyncContextManager[None] = self._take(user)
+        return place
+
+    def all_taken(self, user: str) -> bool:
+        return bool(self._taken[user].locked())
+
+    async def how_many(self, user: str) -> int:
+        """Return how many places ``user`` can have now."""
+        async with AsyncExitStack() as stack:
+            for number in range(1, SIZE):
+                await stack.enter_async_context(self.one_of(user))
+                if self.all_taken(user):
+                    return number
+        raise AssertionError("there is no end to them")
 
 
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[databases.Database]:
-    async with databases.Database(database.app, size=SIZE, wait=WAIT) as opened:
+    async with databases.Database(database.app, SIZE, wait=60) as opened:
         yield opened
 
 
 @pytest.fixture(params=["share", "turn"])
-def places(request: pytest.FixtureRequest, pool: databases.Database) -> tuple[Places, int]:
-    """What gives a user places, and how many it gives."""
-    return getattr(pool, request.param), {"share": HALF, "turn": 1}[request.param]
+def places(request: pytest.FixtureRequest, pool: databases.Database) -> Places:
+    return Places(pool, request.param)
 
 
-async def how_many(place: Places, user: str) -> int:
-    """Return how many places ``user`` can have now."""
+async def test_one_user_has_so_many_and_another_as_many(places: Places) -> None:
     async with AsyncExitStack() as stack:
-        for number in range(SIZE + 1):
-            try:
-                await stack.enter_async_context(place(user))
-            except Refused as refusal:
-                if refusal.code != "unavailable":
-                    raise
-                return number
-    raise AssertionError("there is no end to them")
+        for _ in range(places.most):
+            await stack.enter_async_context(places.one_of("ann"))
+        assert places.all_taken("ann")
+        assert await places.how_many("ben") == places.most
+    assert await places.how_many("ann") == places.most
 
 
-async def test_one_user_has_so_many_and_another_as_many(places: tuple[Places, int]) -> None:
-    place, most = places
-    async with AsyncExitStack() as stack:
-        for _ in range(most):
-            await stack.enter_async_context(place("ann"))
-        assert await how_many(place, "ann") == 0
-        assert await how_many(place, "ben") == most
-    assert await how_many(place, "ann") == most
+async def test_who_waits_too_long_is_told_so(database: Database) -> None:
+    async with databases.Database(database.app, SIZE, wait=0.05) as pool:
+        places = Places(pool, "turn")
+        async with places.one_of("ann"):
+            with pytest.raises(Refused, match="reached"):
+                await places.one_of("ann").__aenter__()
+        assert await places.how_many("ann") == places.most
 
 
-async def test_whoever_asks_all_there_is_leaves_connections_for_others(database: Database) -> None:
+async def test_whoever_asks_all_there_is_leaves_connections_for_others(
+    pool: databases.Database,
+) -> None:
     """Ann holds what she can get while she asks and changes; ben is still answered."""
-    async with databases.Database(database.app, SIZE) as pool, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         for _ in range(HALF):
             await stack.enter_async_context(pool.share("ann"))
             await stack.enter_async_context(pool.connection())
         await stack.enter_async_context(pool.turn("ann"))
         await stack.enter_async_context(pool.connection())
-        assert pool._shares["ann"].locked()
-        assert pool._turns["ann"].locked()
+        assert Places(pool, "share").all_taken("ann")
+        assert Places(pool, "turn").all_taken("ann")
         async with pool.share("ben"), pool.connection() as connection:
             cursor = await connection.execute("SELECT 1")
             assert await cursor.fetchone() == (1,)
 
 
 @pytest.mark.parametrize("steps", range(5))
-async def test_who_is_cancelled_takes_no_place_along(
-    places: tuple[Places, int], steps: int
-) -> None:
+async def test_who_is_cancelled_takes_no_place_along(places: Places, steps: int) -> None:
     """While it waits, as it is let in, and while it is in."""
-    place, most = places
     let_go = asyncio.Event()
 
     async def stay() -> None:
-        async with place("ann"):
+        async with places.one_of("ann"):
             await let_go.wait()
 
     async def come_and_go() -> None:
-        async with place("ann"):
+        async with places.one_of("ann"):
             await asyncio.sleep(0)
 
-    staying = [asyncio.create_task(stay()) for _ in range(most)]
+    staying = [asyncio.create_task(stay()) for _ in range(places.most)]
     await asyncio.sleep(0)
     waiting = [asyncio.create_task(come_and_go()) for _ in range(4)]
     await asyncio.sleep(0)
@@ -94,16 +109,15 @@ async def test_who_is_cancelled_takes_no_place_along(
         task.cancel()
     await asyncio.gather(*staying, *waiting, return_exceptions=True)
     assert all(task.exception() is None for task in waiting[1::2])
-    assert await how_many(place, "ann") == most
+    assert await places.how_many("ann") == places.most
 
 
-async def test_what_fails_inside_gives_its_place_back(places: tuple[Places, int]) -> None:
-    place, most = places
-    for _ in range(most + 1):
+async def test_what_fails_inside_gives_its_place_back(places: Places) -> None:
+    for _ in range(places.most + 1):
         with pytest.raises(ZeroDivisionError):
-            async with place("ann"):
+            async with places.one_of("ann"):
                 raise ZeroDivisionError
-    assert await how_many(place, "ann") == most
+    assert await places.how_many("ann") == places.most
 
 
 async def test_who_is_gone_is_forgotten(pool: databases.Database) -> None:

@@ -15,6 +15,7 @@ from mcp_types import ToolAnnotations
 from events.ledger import Json
 from mcp_server.tools import conversations, history, tasks
 from mcp_server.tools.arguments import Arguments
+from mcp_server.tools.quoting import quoted
 from mcp_server.tools.schema import input_schema, output_schema
 
 Scope = Literal["tasks:read", "tasks:write", "history:read"]
@@ -146,7 +147,7 @@ def _tasks_text(answer: Json) -> str:
 def _task_text(answer: Json) -> str:
     lines = [tasks.line(answer) + ("  (deleted)" if answer["deleted"] else "")]
     if answer["description"]:
-        lines.append(answer["description"])
+        lines.append(f"> {quoted(answer['description'])}")
     lines.append(f"version {answer['version']}, created {answer['created_at'][:16]}Z")
     lines += [history.line(event) for event in answer["history"]]
     return "\n".join(lines)

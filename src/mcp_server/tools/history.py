@@ -37,6 +37,7 @@ from mcp_server.tools.arguments import (
     unpack,
 )
 from mcp_server.tools.pages import take
+from mcp_server.tools.quoting import on_one_line
 from projections import history
 from projections.current import Wanted
 from projections.history import Filter, Stream
@@ -148,7 +149,7 @@ def line(event: Json) -> str:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = on_one_line(str(value))
     return text if len(text) <= 80 else text[:79] + "…"
 
 
@@ -341,7 +342,7 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
     if conflicts and not force:
         raise Refused(
             "undo_conflict",
-            f"{len(conflicts)} fields were changed again later; nothing was undone.",
+            f"{_as_many_as(conflicts)} fields were changed again later; nothing was undone.",
             "Undo the later changes too, or repeat with force=true to overwrite them.",
             {"conflicts": conflicts},
         )
@@ -354,6 +355,11 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
     if len({(entry.stream_type, entry.stream_id) for entry in draft.entries}) == 1:
         answer["version"] = draft.entries[-1].version
     return answer
+
+
+def _as_many_as(conflicts: Sequence[Json]) -> str:
+    more = " or more" if len(conflicts) == audit.MOST_CONFLICTS else ""
+    return f"{len(conflicts)}{more}"
 
 
 def _take_steps(draft: Draft, steps: Sequence[audit.Step]) -> None:

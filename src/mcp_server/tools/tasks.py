@@ -309,7 +309,9 @@ class ListTasks(Arguments):
             )
         else:
             async with database.connection() as reader:
-                then = await past.tasks_at(reader, context.user_id, self.as_of)
+                then = await past.tasks_at(
+                    reader, context.user_id, self.as_of, described=bool(filter_.query)
+                )
                 found = await past.page_of(reader, then, filter_, sort, self.limit + 1, after)
         shown, more = take(found, self.limit, lambda pair: item(pair[0]), line)
         answer: Json = {"tasks": shown, "truncated": more}

@@ -140,7 +140,8 @@ async def _against_what_was_kept(
 
 
 def _of(owner: str, finding: ledger.Finding) -> Finding:
-    return Finding(owner, "events", finding.position, "tampered", finding.field, finding.what)
+    table = "audit_access" if finding.field == "access" else "events"
+    return Finding(owner, table, finding.position, "tampered", finding.field, finding.what)
 
 
 def _read(path: Path) -> str:

@@ -139,7 +139,7 @@ def line(event: Json) -> str:
     if event["type"] in ("TaskUpdated", "MessageEdited"):
         pairs = event["changes"].items()
         parts += [f"{field}: {_short(old)} → {_short(new)}" for field, (old, new) in pairs]
-    by = event["client"] or event["tool"]
+    by = event["client"] or event["tool"] or "somebody"
     why = f", because: {event['reason']}" if event["reason"] else ""
     caused = f", message {event['message_id']}" if event["message_id"] else ""
     undoes = f", undoes {event['undoes']}" if "undoes" in event else ""
@@ -147,7 +147,8 @@ def line(event: Json) -> str:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = ", ".join(value) if isinstance(value, list) else str(value or "")
+    text = text or "(none)"
     return text if len(text) <= 80 else text[:79] + "…"
 
 
@@ -298,7 +299,7 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
     if conflicts and not force:
         raise Refused(
             "undo_conflict",
-            f"{len(conflicts)} fields were changed again later; nothing was undone.",
+            f"{_fields(len(conflicts))} changed again later; nothing was undone.",
             "Undo the later changes too, or repeat with force=true to overwrite them.",
             {"conflicts": conflicts},
         )
@@ -311,6 +312,10 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
     if len({(entry.stream_type, entry.stream_id) for entry in draft.entries}) == 1:
         answer["version"] = draft.entries[-1].version
     return answer
+
+
+def _fields(count: int) -> str:
+    return "1 field was" if count == 1 else f"{count} fields were"
 
 
 def _take_steps(draft: Draft, steps: Sequence[audit.Step]) -> None:

@@ -34,11 +34,12 @@ class Wire:
 
     async def call(self, user: str, tool: str, arguments: Json) -> Json:
         """Call a tool and return its structured answer. Raises: Failed."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(self._url.hostname, self._url.port)
-        reader, writer = self._streams
-        writer.write(self._request(user, tool, arguments))
-        head = await reader.readuntil(b"\r\n\r\n")
+        request = self._request(user, tool, arguments)
+        try:
+            reader, head = await self._send(request)
+        except (ConnectionError, asyncio.IncompleteReadError):  # it was idle for too long
+            self.close()
+            reader, head = await self._send(request)
         length = _LENGTH.search(head)
         body = await reader.readexactly(int(length[1])) if length else b"{}"
         result: Any = orjson.loads(body).get("result")
@@ -46,6 +47,13 @@ class Wire:
             raise Failed(f"{tool}: {head.decode()}{body.decode()}")
         answer: Json = result["structuredContent"]
         return answer
+
+    async def _send(self, request: bytes) -> tuple[asyncio.StreamReader, bytes]:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._url.hostname, self._url.port)
+        reader, writer = self._streams
+        writer.write(request)
+        return reader, await reader.readuntil(b"\r\n\r\n")
 
     def _request(self, user: str, tool: str, arguments: Json) -> bytes:
         bearer = _TOKENS.get(user) or _TOKENS.setdefault(user, token(user))

@@ -54,8 +54,12 @@ class CheckOutput:
             sys.stdout.write("],\n" + orjson.dumps(summary).decode().removeprefix("{") + "\n")
             return
         totals = self._totals or {"findings": self.findings}
-        counts = ", ".join(f"{number:,} {name}" for name, number in totals.items())
+        counts = ", ".join(_counted(number, name) for name, number in totals.items())
         rate = ""
         if "events" in self._totals:
             rate = f" ({self._totals['events'] / max(seconds, 1e-6):,.0f} events/s)"
         sys.stdout.write(f"{counts} in {seconds:.1f} s{rate}\n")
+
+
+def _counted(number: int, things: str) -> str:
+    return f"{number:,} {things.removesuffix('s') if number == 1 else things}"

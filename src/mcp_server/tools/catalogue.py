@@ -106,13 +106,16 @@ _EVENTS = _list_of(
 )
 
 
+_AGAIN = "(Done before with this idempotency_key.)"
+
+
 def _each(one: Callable[[Json], str]) -> Callable[[Json], str]:
     """Make the text of a bulk: a line for each."""
 
     def text(answer: Json) -> str:
         lines = [one(result) for result in answer.get("tasks", [answer])]
         if answer.get("replayed"):
-            lines.append("(done before with this idempotency_key: nothing was repeated)")
+            lines.append(_AGAIN)
         return "\n".join(lines)
 
     return text
@@ -156,7 +159,7 @@ def _task_text(answer: Json) -> str:
 def _done(what: Callable[[Json], str]) -> Callable[[Json], str]:
     def text(answer: Json) -> str:
         already = " It was already so; nothing changed." if answer.get("unchanged") else ""
-        again = " (Done before with this idempotency_key.)" if answer.get("replayed") else ""
+        again = f" {_AGAIN}" if answer.get("replayed") else ""
         return what(answer) + already + again
 
     return text
@@ -181,14 +184,20 @@ def _history_text(answer: Json) -> str:
 
 
 def _undo_text(answer: Json) -> str:
-    if answer.get("unchanged"):
-        return "Nothing to undo: it is undone already."
-    verb = "Would undo" if answer.get("dry_run") else "Undone"
+    rehearsed = answer.get("dry_run")
+    verb = "Would undo" if rehearsed else "Undone"
     lines = [f"{verb} {one['position']}: {one['what']}" for one in answer["undone"]]
     lines += [
-        f"Conflict at {one['position']}: {one['field']} was changed again at {one['later']}"
+        f"Conflict at {one['position']}: {one['field']} was changed again at {one['later']};"
+        " only force=true undoes it."
+        if rehearsed
+        else f"Overwritten: {one['field']}, changed again at {one['later']}"
         for one in answer["conflicts"]
     ]
+    if answer.get("unchanged"):
+        lines = ["Nothing to undo: it is undone already."]
+    if answer.get("replayed"):
+        lines.append(_AGAIN)
     return "\n".join(lines)
 
 
@@ -334,7 +343,12 @@ _ALL = (
         conversations.DeleteConversation,
         "tasks:write",
         {"conversation_id": _INT, "status": _TEXT, **_CHANGED},
-        _done(lambda answer: f"Deleted conversation {answer['conversation_id']}."),
+        _done(
+            lambda answer: (
+                f"Deleted conversation {answer['conversation_id']}."
+                f" undo(position={answer['position']}) restores it."
+            )
+        ),
         destructive=True,
         idempotent=True,
     ),

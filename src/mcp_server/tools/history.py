@@ -141,7 +141,7 @@ def line(event: Json) -> str:
     if event["type"] in ("TaskUpdated", "MessageEdited"):
         pairs = event["changes"].items()
         parts += [f"{field}: {_short(old)} → {_short(new)}" for field, (old, new) in pairs]
-    by = event["client"] or event["tool"]
+    by = event["client"] or event["tool"] or "somebody"
     why = f", because: {event['reason']}" if event["reason"] else ""
     caused = f", message {event['message_id']}" if event["message_id"] else ""
     undoes = f", undoes {event['undoes']}" if "undoes" in event else ""
@@ -149,7 +149,8 @@ def line(event: Json) -> str:
 
 
 def _short(value: object) -> str:
-    text = on_one_line(str(value))
+    text = ", ".join(value) if isinstance(value, list) else str(value or "")
+    text = on_one_line(text) or "(none)"
     return text if len(text) <= 80 else text[:79] + "…"
 
 
@@ -342,7 +343,7 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
     if conflicts and not force:
         raise Refused(
             "undo_conflict",
-            f"{_as_many_as(conflicts)} fields were changed again later; nothing was undone.",
+            f"{_fields(len(conflicts))} changed again later; nothing was undone.",
             "Undo the later changes too, or repeat with force=true to overwrite them.",
             {"conflicts": conflicts},
         )
@@ -357,9 +358,9 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
     return answer
 
 
-def _as_many_as(conflicts: Sequence[Json]) -> str:
-    more = " or more" if len(conflicts) == audit.MOST_CONFLICTS else ""
-    return f"{len(conflicts)}{more}"
+def _fields(count: int) -> str:
+    more = " or more" if count == audit.MOST_CONFLICTS else ""
+    return "1 field was" if count == 1 else f"{count}{more} fields were"
 
 
 def _take_steps(draft: Draft, steps: Sequence[audit.Step]) -> None:

@@ -120,14 +120,14 @@ Subject = tuple[str, int, int | None]
 _CHANGES = f"""
 SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
     SELECT {_COLUMNS}
-    FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS s(stream_type, stream_id, message_id)
+    FROM unnest(%s::text[], %s::bigint[], %s::boolean[]) AS s(stream_type, stream_id, itself)
     JOIN tasktrail.events e
     ON e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
     WHERE e.position > %s AND e.position <= %s AND CASE
         WHEN s.stream_type <> 'conversation' THEN true
-        WHEN s.message_id IS NULL THEN e.type LIKE 'Conversation%%'
-        ELSE e.position = s.message_id OR e.position > s.message_id
-            AND e.body->'data'->>'message_id' = s.message_id::text
+        WHEN e.type LIKE 'Conversation%%' THEN s.itself
+        WHEN e.type = 'MessageAdded' OR e.body IS NULL THEN e.position = ANY(%s)
+        ELSE (e.body->'data'->>'message_id')::bigint = ANY(%s)
     END
     ORDER BY e.position LIMIT %s
 ) AS e ORDER BY e.position
@@ -138,10 +138,13 @@ async def changes(
     connection: Connection, user_id: str, subjects: Collection[Subject], until: int = END
 ) -> AsyncIterator[list[Record]]:
     """Yield the events about some things up to position ``until``, oldest first, in pages."""
-    columns = [list(column) for column in zip(*subjects, strict=True)]
+    streams = list({(type_, id_) for type_, id_, _ in subjects})
+    itself = [(type_, id_, None) in subjects for type_, id_ in streams]
+    messages = [message_id for _, _, message_id in subjects if message_id is not None]
+    columns = ([type_ for type_, _ in streams], [id_ for _, id_ in streams], itself)
     after = 0
-    while columns:
-        parameters = (user_id, *columns, after, until, PAGE)
+    while streams:
+        parameters = (user_id, *columns, after, until, messages, messages, PAGE)
         cursor = await connection.execute(_CHANGES, parameters, binary=True)
         found = [Record(*row) for row in await cursor.fetchall()]
         if found:

@@ -41,6 +41,7 @@ CREATE FUNCTION tasktrail.commit_command(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+    v_user         text;
     v_request_hash bytea;
     v_position     bigint;
     v_stream_id    bigint;
@@ -50,7 +51,7 @@ DECLARE
     v_title        text;
     v_similar      bigint[];
 BEGIN
-    PERFORM set_config('tasktrail.user_id', p_user, true);
+    v_user := set_config('tasktrail.user_id', p_user, true);  -- an assignment is cheaper than a PERFORM
 
     -- 1. The user's lock.
     SELECT l.position, l.hash, l.last_recorded_at INTO base, commit_command.hash, commit_command.recorded_at

@@ -3,7 +3,7 @@ a refusal that an agent can act on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -130,7 +130,7 @@ class Database:
         if place is None:
             place = places[user_id] = asyncio.Semaphore(most)
         try:
-            async with asyncio.timeout(self._wait):
+            async with asyncio.timeout(self._wait) if place.locked() else nullcontext():
                 await place.acquire()
         except TimeoutError as error:
             raise _unavailable() from error
@@ -142,12 +142,15 @@ class Database:
 
 _LIMITS = """
 SELECT set_config('statement_timeout', '15s', false), set_config('lock_timeout', '5s', false),
-    set_config('idle_in_transaction_session_timeout', '15s', false)
+    set_config('idle_in_transaction_session_timeout', '15s', false),
+    set_config('enable_bitmapscan', 'off', false)
 """
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    """Limit how long a statement may take, and how long it may wait for a lock.
+    """Limit how long a statement may take, and how long it may wait for a lock; and let pages walk
+    an index in its order. Postgres knows what the average user has, not this one: it would gather
+    everything that a big user has, to sort it. (search_tasks allows its index again.)
 
     Not through a pooler that gives each transaction another connection: there nothing may be set
     or prepared for a session (docs/settings.md says what to set on the role instead). Such a pooler

@@ -147,14 +147,10 @@ def _version(facts: Facts) -> Problem | None:
 
 
 def _schema(revision: str | None) -> Problem | None:
+    """A newer schema is no problem: a migration lets older servers go on (docs/evolution.md)."""
     newest = migrate.newest()
     if revision is None:
         return Problem("The database has no Tasktrail in it yet.", "Run: tasktrail migrate")
-    if revision > newest:
-        return Problem(
-            f"The schema is at revision {revision}, newer than this program's {newest}.",
-            "Upgrade this Tasktrail.",
-        )
     if revision < newest:
         return Problem(
             f"The schema is at revision {revision}, this program needs {newest}.",

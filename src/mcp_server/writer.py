@@ -2,8 +2,9 @@
 
 A busy server spends more on each transaction than on what is in it: the round trip, the commit, the
 change from one process to another. So a command is sent at once if a writer is free; those that
-arrive while all are busy wait, and the next that is free takes all of them: nothing waits for
-company. Each still has its own outcome, and if a group fails as a whole, each of its commands is
+arrive while all are busy wait, and the next that is free takes its share of them: nothing waits for
+company. (Its share, not all: soon everybody would be in one group, the server idle while the client
+computes.) Each still has its own outcome, and if a group fails as a whole, each of its commands is
 sent by itself: nobody suffers for another's fault.
 
 Nor for another's length. A command of fifty tasks with long descriptions takes seconds; it goes to
@@ -50,6 +51,7 @@ class Writer:
         self._group = group
         self._waiting: deque[Waiting] = deque()
         self._busy = 0
+        self._under_way = 0
         self._tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 
     async def commit(self, command: Packed) -> Outcome:
@@ -78,8 +80,11 @@ class Writer:
                     async with self._pool.connection() as connection:
                         while group:
                             await self._write_group(connection, group)
+                            await asyncio.sleep(0)  # let those who have their answer ask again
+                            self._under_way -= len(group)
                             group = self._next()
                 except Exception as error:  # noqa: BLE001 - raised where the command came from
+                    self._under_way -= len(group)
                     for waiting in group:
                         if not waiting.outcome.done():
                             waiting.outcome.set_exception(error)
@@ -87,7 +92,10 @@ class Writer:
             self._busy -= 1
 
     def _next(self) -> list[Waiting]:
-        count = min(len(self._waiting), self._group)
+        """Take an even share of all commands, so that all writers are at work."""
+        share = -(-(len(self._waiting) + self._under_way) // self._writers)
+        count = min(len(self._waiting), share, self._group)
+        self._under_way += count
         return [self._waiting.popleft() for _ in range(count)]
 
     async def _write_group(self, connection: Connection, group: list[Waiting]) -> None:

@@ -14,7 +14,15 @@ from events.ledger import Head
 from mcp_server import settings, target
 from mcp_server.commands import recording
 from mcp_server.commands.check_output import CheckOutput
-from mcp_server.commands.jobs import DEFAULT_JOBS, AsJson, Jobs, connected, each, require_sight
+from mcp_server.commands.jobs import (
+    DEFAULT_JOBS,
+    AsJson,
+    Jobs,
+    collect_garbage_seldom,
+    connected,
+    each,
+    require_sight,
+)
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.recording import Access
 from mcp_server.evidence.bundle import describe, verify_bundle
@@ -75,6 +83,7 @@ def verify(
 def _verify_bundle(
     path: Path, trusted: PublicKey | None, receipts: Sequence[Head], output: CheckOutput
 ) -> None:
+    collect_garbage_seldom()
     started = time.perf_counter()
     for finding in verify_bundle(path, trusted, receipts):
         output.add([_of(path.name, finding)])
@@ -131,7 +140,8 @@ async def _against_what_was_kept(
 
 
 def _of(owner: str, finding: ledger.Finding) -> Finding:
-    return Finding(owner, "events", finding.position, "tampered", finding.field, finding.what)
+    table = "audit_access" if finding.field == "access" else "events"
+    return Finding(owner, table, finding.position, "tampered", finding.field, finding.what)
 
 
 def _read(path: Path) -> str:

@@ -116,7 +116,7 @@ class AddTask(Change):
 
 
 def _add(draft: Draft, new: NewTask | AddTask) -> Json:
-    fields = new.model_dump(include=set(tasks.FIELDS))
+    fields = {name: getattr(new, name) for name in tasks.FIELDS}
     task = draft.change_task(None, CreateTask.model_construct(**fields))
     draft.similar_to.append(task.title)
     return {**_changed(task, "created"), "similar": task.title}

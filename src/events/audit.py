@@ -215,8 +215,11 @@ def tell_all(records: Iterable[Record]) -> list[Entry]:
     return [narrator.tell(record) for record in records]
 
 
-def outline(entry: Entry) -> Entry:
-    """Return what a plan has to know of an entry that it does not undo: which fields, no values."""
+def outline(entry: Entry, *, target: bool) -> Entry:
+    """Return what a plan has to know of an entry: which fields changed, and, of a target that sets
+    fields back when it is undone, from what."""
+    if target and isinstance(entry.event, TaskUpdated | MessageEdited):
+        return entry
     return entry._replace(
         changes=dict.fromkeys(entry.changes, (None, None)),
         record=entry.record._replace(body=None),
@@ -255,10 +258,10 @@ def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
     """Plan to undo the events at the positions ``targets``.
 
     ``story``: all entries about everything that has a target, and about the conversations of its
-    messages, oldest first; those that are no target need be outlines only. A target that is undone
-    already is left out, and so are pairs within the targets that cancel each other, and, of several
-    targets, changes of what is gone and does not come back. A later change of the same field, by
-    an event that is no target and not itself undone, is a conflict.
+    messages, oldest first; outlines are enough. A target that is undone already is left out, and so
+    are pairs within the targets that cancel each other, and, of several targets, changes of what is
+    gone and does not come back. A later change of the same field, by an event that is no target and
+    not itself undone, is a conflict.
 
     Raises:
         Refused: ``limit_exceeded``, above 500 changes; ``invalid_argument``, for what cannot be

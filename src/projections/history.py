@@ -138,8 +138,12 @@ SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
         SELECT {_COLUMNS} FROM tasktrail.events e
         WHERE e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
         AND e.position > %s AND e.position <= %s
-        AND (s.stream_type <> 'conversation' OR s.itself AND e.type LIKE 'Conversation%%'
-            OR e.position = ANY (s.messages) OR e.body->'data'->>'message_id' = ANY (s.named))
+        AND CASE -- in this order: a body is long, and most are not looked into
+            WHEN s.stream_type <> 'conversation' THEN true
+            WHEN e.type LIKE 'Conversation%%' THEN s.itself
+            WHEN e.type = 'MessageAdded' OR e.body IS NULL THEN e.position = ANY (s.messages)
+            ELSE e.body->'data'->>'message_id' = ANY (s.named)
+        END
         ORDER BY e.version LIMIT %s
     ) AS e ORDER BY e.position LIMIT %s
 ) AS e ORDER BY e.position

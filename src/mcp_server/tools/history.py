@@ -264,7 +264,7 @@ async def _story(
     async for page in history.changes(reader, user_id, about):
         for record in page:
             entry = narrator.tell(record)
-            story.append(entry if entry.position in targets else audit.outline(entry))
+            story.append(audit.outline(entry, target=entry.position in targets))
     return story
 
 

@@ -33,7 +33,7 @@ def started() -> Iterator[Server]:
     """Start one in a temporary folder, stop and remove it afterwards."""
     with tempfile.TemporaryDirectory(prefix="tasktrail-bench-") as home:
         Path(home).chmod(0o755)  # as root it is another account that runs Postgres in there
-        with target.opened(Settings(home=Path(home))) as database:
+        with target.opened(Settings(home=Path(home)), create=True) as database:
             cluster = database.cluster
             assert cluster is not None
             pid = int((cluster.data / "postmaster.pid").read_text().split()[0])

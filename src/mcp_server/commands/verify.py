@@ -29,7 +29,7 @@ from mcp_server.evidence.bundle import describe, verify_bundle
 from mcp_server.evidence.checkpoint_log import verify_checkpoints
 from mcp_server.evidence.note import BadKey, PublicKey
 from mcp_server.evidence.receipt import check_receipt, read_receipt
-from mcp_server.failure import Failure
+from mcp_server.failure import Failure, why
 from projections.finding import Finding
 from projections.spans import plan
 from projections.verify import verify as verify_span
@@ -66,11 +66,11 @@ def verify(
     receipts = [read_receipt(text) for text in receipt or []]
     notes = [_read(path) for path in checkpoint or []]
     if bundle is not None and not bundle.is_file():
-        raise Unusable(f"{bundle}: No such file")
+        raise Unusable(f"{bundle}: There is no such file.")
     if bundle is not None:
         if user is not None or checkpoint:
             raise typer.BadParameter("--bundle goes with --key and --receipt alone.")
-        output = CheckOutput(as_json)
+        output = CheckOutput(as_json, verdict=True)
         _verify_bundle(bundle, trusted, receipts, output)
     else:
         if receipts and user is None:
@@ -103,7 +103,7 @@ def _verify_database(
     with target.opened(settings.read()) as database:
         looked = Access("verify", {"receipts": len(receipts)} if receipts else {}, 1)
         asyncio.run(recording.record(database, user or recording.EVERYBODY, looked))
-        output = CheckOutput(as_json)
+        output = CheckOutput(as_json, verdict=True)
         conninfo = database.admin if user is None else database.server
         with connected(conninfo) as connection:
             if user is None:
@@ -148,7 +148,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise Unusable(f"{path}: {error}") from None
+        raise Unusable(f"{path}: {why(error)}.") from None
 
 
 def _read_key(text: str | None) -> PublicKey | None:

@@ -303,7 +303,8 @@ def conversation_line(conversation: Json) -> str:
     """Return a listed conversation as one line for a model."""
     title = conversation["title"] or "(untitled)"
     count = conversation["message_count"]
-    return f"{conversation['id']} {title}  {count} messages  {conversation['updated_at'][:16]}Z"
+    messages = "1 message" if count == 1 else f"{count} messages"
+    return f"{conversation['id']} {title}  {messages}  {conversation['updated_at'][:16]}Z"
 
 
 def line(message: Json) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,9 @@ def verify(
     receipt: Annotated[
         list[str] | None, typer.Option(help="position:hash of a write; may be repeated.")
     ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="Derive anew what the full-text search finds, too.")
+    ] = False,
     jobs: Jobs = DEFAULT_JOBS,
     as_json: AsJson = False,
 ) -> None:
@@ -68,14 +72,14 @@ def verify(
     if bundle is not None and not bundle.is_file():
         raise Unusable(f"{bundle}: There is no such file.")
     if bundle is not None:
-        if user is not None or checkpoint:
+        if user is not None or checkpoint or words:
             raise typer.BadParameter("--bundle goes with --key and --receipt alone.")
         output = CheckOutput(as_json, verdict=True)
         _verify_bundle(bundle, trusted, receipts, output)
     else:
         if receipts and user is None:
             raise typer.BadParameter("A receipt is of one user's ledger: name the user.")
-        output = _verify_database(user, trusted, notes, receipts, jobs, as_json)
+        output = _verify_database(user, trusted, notes, receipts, words, jobs, as_json)
     if output.findings:
         raise typer.Exit(1)
 
@@ -97,6 +101,7 @@ def _verify_database(
     trusted: PublicKey | None,
     notes: Sequence[str],
     receipts: Sequence[Head],
+    words: bool,
     jobs: int,
     as_json: bool,
 ) -> CheckOutput:
@@ -110,7 +115,7 @@ def _verify_database(
                 require_sight(connection)
             events, spans = plan(connection, user)
             with WorkProgress("verifying", events) as progress:
-                for _, done in each(conninfo, verify_span, spans, jobs):
+                for _, done in each(conninfo, partial(verify_span, words=words), spans, jobs):
                     progress.advance(done.events)
                     output.add(done.findings, users=done.users, events=done.events, rows=done.rows)
         for owner, finding in asyncio.run(

@@ -120,7 +120,7 @@ def _version(facts: Facts) -> Problem | None:
 
 
 def _schema(revision: str | None) -> Problem | None:
-    """A newer schema is no problem: every migration lets older servers go on (docs/evolution.md)."""
+    """A newer schema is no problem: a migration lets older servers go on (docs/evolution.md)."""
     newest = migrate.newest()
     if revision is None:
         return Problem("The database has no Tasktrail in it yet.", "Run: tasktrail migrate")

@@ -177,6 +177,28 @@ def test_whenever_it_is_killed_the_next_one_makes_all_right(
     assert wrong(admin) == 0
 
 
+@pytest.mark.usefixtures("doctored")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_it_without_a_word(
+    database: Database, admin: Connection[Any], jobs: int
+) -> None:
+    program = "from mcp_server.cli import rebuild_main; rebuild_main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "--jobs", str(jobs)],
+        env={**os.environ, "DATABASE_URL": database.operator},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    with psycopg.connect(database.admin) as other:  # so that it cannot end before
+        other.execute("SELECT tasktrail.lock_ledger(%s)", [user_name(1, USERS)])
+        wait_until(lambda: waits_for_a_lock(admin))
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "")
+    wait_until(lambda: not operators(admin))
+
+
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
     while not condition():

@@ -32,8 +32,9 @@ from mcp_server.database import Database
 from mcp_server.handle import Context, handle
 from mcp_server.server import Answering
 from mcp_server.tools.arguments import pack
-from mcp_server.tools.history import GetHistory, Undo
+from mcp_server.tools.history import GetHistory
 from mcp_server.tools.tasks import AddTask, CompleteTask, GetTask, ListTasks, NewTask
+from mcp_server.tools.undo import Undo
 from projections import tasks as rows
 
 SMALL, BIG = "small", "big"

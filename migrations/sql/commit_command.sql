@@ -115,6 +115,11 @@ BEGIN
                 stream_type text, stream_id bigint, version bigint, type text, schema_version integer,
                 event_id uuid, commitment text, body jsonb, salt text, content_hash text)
         LOOP
+            -- That a ledger was erased is erase_ledger's to say: whoever could say it here could keep
+            -- it from ever being erased.
+            IF v_event.stream_type = 'ledger' OR v_event.type = 'LedgerErased' THEN
+                RAISE EXCEPTION 'an erasure is no command' USING ERRCODE = 'insufficient_privilege';
+            END IF;
             v_position := v_position + 1;
             v_stream_id := CASE WHEN v_event.stream_id < 0 THEN base - v_event.stream_id ELSE v_event.stream_id END;
             commit_command.hash := sha256(

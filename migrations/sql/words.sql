@@ -24,10 +24,7 @@ BEGIN
                 '|[\u1000-\u102a\u103f][\u102b-\u103e]*|[\u1780-\u17b3][\u17b4-\u17d3]*)', ' \1 ', 'g');
         END IF;
     END IF;
-    IF p_text !~ '[^[:alnum:][:space:]]' THEN  -- translate() costs as much as all the rest
-        RETURN p_text;
-    END IF;
-    RETURN translate(p_text, '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', '                                ');
+    RETURN regexp_replace(p_text, '[!-/:-@[-`{-~]+', ' ', 'g');  -- a tenth of translate()'s time
 END
 $$;
 
@@ -65,3 +62,4 @@ RETURN (
 -- Whoever writes a task calls these in its trigger: the owner in commit_command, the operator itself.
 REVOKE ALL ON FUNCTION tasktrail.words, tasktrail.searchable, tasktrail.question FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tasktrail.words, tasktrail.searchable, tasktrail.question TO tasktrail_operator;
+GRANT EXECUTE ON FUNCTION tasktrail.words, tasktrail.searchable TO tasktrail_auditor; -- verify --words

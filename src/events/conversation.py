@@ -192,9 +192,8 @@ def evolve(conversation: Conversation, event: ConversationEvent, stamp: Stamp) -
             deleted = False
         case _:
             assert_never(event)
-    return conversation._replace(
-        message_count=messages, deleted=deleted, updated_at=at, version=version, position=position
-    )
+    id_, title, created = conversation.id, conversation.title, conversation.created_at
+    return Conversation(id_, title, messages, deleted, created, at, version, position)
 
 
 def message_id(event: ConversationEvent, stamp: Stamp) -> int | None:

@@ -15,12 +15,15 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from events.errors import Refused
 from events.ledger import Json
-from events.store import Connection, Outcome
+from events.store import Connection, Outcome, pack
 from mcp_server.pool import Pool
 from mcp_server.writer import Writer
 
 T = TypeVar("T")
 _Places = WeakValueDictionary[str, asyncio.Semaphore]
+
+LONG = 64 * 1024
+"""Characters of a command that is written apart from those of others; a task has about 1,000."""
 
 _AWAY = (
     psycopg.OperationalError,  # also timeouts, deadlocks, a full disk, a shutdown
@@ -40,6 +43,7 @@ class Database:
         self._wait = wait
         self._pool = Pool(conninfo, size, wait, configure=_configure)
         self._writer = Writer(self._pool)
+        self._writer_of_long = Writer(self._pool, writers=1, group=1)
         self._half = max(1, size // 2)
         self._turns: _Places = WeakValueDictionary()
         self._shares: _Places = WeakValueDictionary()
@@ -93,8 +97,10 @@ class Database:
 
         Raises: Refused ``unavailable``.
         """
+        packed = pack(sealed)
+        writer = self._writer_of_long if len(packed.text) > LONG else self._writer
         try:
-            return await self._writer.commit(sealed)
+            return await writer.commit(packed)
         except _AWAY as error:
             raise _unavailable() from error
 

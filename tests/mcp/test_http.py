@@ -220,6 +220,21 @@ def test_a_runaway_loop_is_told_to_wait(
     assert "seconds" in refused[0]["message"]
 
 
+@pytest.mark.parametrize("method", ["tools/list", "prompts/list", "no/such/method"])
+def test_so_is_a_loop_of_other_questions(
+    shared_database: Database, wire: Wire, method: str
+) -> None:
+    settings = configured(shared_database.app, TASKTRAIL_RATE_LIMIT="3")
+    with serving(settings) as url:
+        wire.url = f"{url}/mcp"
+        answers = [wire.send(method).json() for _ in range(12)]
+        assert wire.call("list_tasks")["tasks"] == [], "tools have a count of their own"
+    refused = [answer["error"] for answer in answers if "rate_limited" in str(answer)]
+    assert refused
+    assert refused[0]["data"]["retry_after_seconds"] <= 1
+    assert "seconds" in refused[0]["message"]
+
+
 @pytest.mark.parametrize("header", ["2025-11-25", "2027-01-01"])
 def test_a_revision_that_header_and_body_do_not_agree_on_is_refused(
     address: str, user: str, header: str

@@ -8,18 +8,19 @@ from collections.abc import Iterable, Mapping
 
 import orjson
 
+from mcp_server.commands.printing import counted
 from projections.finding import Finding
 
 
 class CheckOutput:
     """Writes findings, counts them, and writes the totals at the end."""
 
-    def __init__(self, as_json: bool, quiet: bool = False) -> None:
-        """``quiet``: count what cannot be mended only, and write nothing but that."""
+    def __init__(self, as_json: bool, verdict: bool = False) -> None:
+        """``verdict``: say in the end whether anything is wrong."""
+        self._verdict = verdict
         self.findings = 0
         self.unreadable = 0
         self._as_json = as_json
-        self._quiet = quiet
         self._totals: dict[str, int] = {}
         self._said: dict[str, object] = {}
         if as_json:
@@ -28,10 +29,8 @@ class CheckOutput:
     def add(self, findings: Iterable[Finding], **totals: int) -> None:
         """Write what was found, and add to the totals."""
         for finding in findings:
-            unreadable = finding.kind == "unreadable"
-            self.unreadable += unreadable
-            if not self._quiet or unreadable:
-                self._write(finding)
+            self.unreadable += finding.kind == "unreadable"
+            self._write(finding)
         for name, number in totals.items():
             self._totals[name] = self._totals.get(name, 0) + number
 
@@ -57,13 +56,12 @@ class CheckOutput:
             summary = {**self._totals, **self._said, "seconds": round(seconds, 3)}
             sys.stdout.write("],\n" + orjson.dumps(summary).decode().removeprefix("{") + "\n")
             return
+        if self._verdict:
+            found = f"{counted(self.findings, 'findings')}: see above."
+            sys.stdout.write((found if self.findings else "Nothing is wrong.") + "\n")
         totals = self._totals or {"findings": self.findings}
-        counts = ", ".join(_counted(number, name) for name, number in totals.items())
+        counts = ", ".join(counted(number, name) for name, number in totals.items())
         rate = ""
         if "events" in self._totals:
             rate = f" ({self._totals['events'] / max(seconds, 1e-6):,.0f} events/s)"
         sys.stdout.write(f"{counts} in {seconds:.1f} s{rate}\n")
-
-
-def _counted(number: int, things: str) -> str:
-    return f"{number:,} {things.removesuffix('s') if number == 1 else things}"

@@ -44,6 +44,7 @@ from mcp_server.tools.arguments import (
     unpack,
 )
 from mcp_server.tools.pages import take
+from mcp_server.tools.quoting import quoted
 from projections import conversations as conversation_rows
 from projections import messages as message_rows
 from projections.current import Wanted
@@ -312,4 +313,4 @@ def conversation_line(conversation: Json) -> str:
 
 def line(message: Json) -> str:
     """Return a message as text for a model."""
-    return f"[{message['id']}] {message['role']}: {message['content']}"
+    return f"[{message['id']}] {message['role']}: {quoted(message['content'])}"

@@ -1,5 +1,6 @@
 """The tool that tells what happened."""
 
+from collections import deque
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -27,8 +28,10 @@ from mcp_server.tools.arguments import (
     unpack,
 )
 from mcp_server.tools.pages import take
+from mcp_server.tools.quoting import on_one_line
 from projections import history
 from projections.history import Filter, Stream
+from projections.story import begins, thing_of
 
 ClientName = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), OneLine
@@ -102,26 +105,24 @@ class GetHistory(Arguments):
 
 
 async def _told_before(reader: Connection, user_id: str, records: list[Record]) -> list[Entry]:
-    """Tell ``records``, oldest first, with the events before them that they change.
-
-    A stream's beginning needs none, and neither does a message that is added.
-    """
+    """Tell ``records``, which come newest first, oldest first: between the events before them about
+    the same things, of which no more is kept than the state that they led to."""
     if not records:
         return []
-    simple = {"ConversationCreated", "MessageAdded", "LedgerErased"}
-    which = {
-        (record.stream_type, record.stream_id)
-        for record in records
-        if record.version > 1 and record.type not in simple
-    }
-    wanted = {record.position for record in records}
-    whole = {record.position: record for record in records}
-    until = max(wanted)
-    async for page in history.streams(reader, user_id, which, until):
-        whole |= {record.position: record for record in page}
+    known = [record for record in records if record.body is not None and not begins(record)]
+    about = {thing_of(record) for record in known}
+    left = deque(reversed(records))
+    told = []
     narrator = audit.Narrator()
-    entries = (narrator.tell(whole[position]) for position in sorted(whole))
-    return [entry for entry in entries if entry.position in wanted]
+    async for page in history.changes(reader, user_id, about, left[-1].position):
+        for record in page:
+            while left[0].position < record.position:
+                told.append(narrator.tell(left.popleft()))
+            entry = narrator.tell(record)
+            if left[0].position == record.position:
+                left.popleft()
+                told.append(entry)
+    return told + [narrator.tell(record) for record in left]
 
 
 def line(event: Json) -> str:
@@ -139,5 +140,5 @@ def line(event: Json) -> str:
 
 def _short(value: object) -> str:
     text = ", ".join(value) if isinstance(value, list) else str(value or "")
-    text = text or "(none)"
+    text = on_one_line(text) or "(none)"
     return text if len(text) <= 80 else text[:79] + "…"

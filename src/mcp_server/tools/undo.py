@@ -1,5 +1,6 @@
 """The tool that undoes: it appends what takes changes back, and rewrites nothing."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, NamedTuple, Self
 
@@ -9,10 +10,12 @@ from pydantic_core import PydanticCustomError
 from events import audit
 from events import conversation as conversations
 from events import task as tasks
+from events.audit import Entry
 from events.conversation import conversation_not_found
-from events.draft import Draft, Entry
+from events.draft import Draft
+from events.draft import Entry as DraftEntry
 from events.errors import Refused
-from events.ledger import Json, Record
+from events.ledger import Json
 from events.stamp import NOT_YET, Stamp
 from events.store import Connection
 from mcp_server.database import Database
@@ -20,7 +23,8 @@ from mcp_server.handle import TRIES, Context, handle
 from mcp_server.tools.arguments import Change, Id, Moment, Position, says
 from projections import history
 from projections.current import Wanted
-from projections.history import Filter
+from projections.history import Filter, Stream
+from projections.story import Thing, thing_of
 
 
 class Undo(Change):
@@ -60,21 +64,27 @@ class Undo(Change):
         )
 
     async def _plan(self, database: Database, context: Context) -> "_Plan":
+        """Read the versions first: what is appended after that makes the plan stale."""
+        narrator = audit.Narrator()
         async with database.connection() as reader:
             try:
                 targets = await self._targets(reader, context.user_id)
-                streams = {(record.stream_type, record.stream_id) for record in targets}
-                pages = history.streams(reader, context.user_id, streams)
-                narrator = audit.Narrator()
-                story = [narrator.tell(record) async for page in pages for record in page]
-                undo = audit.plan_undo(story, {record.position for record in targets})
+                streams = {(thing.stream_type, thing.stream_id) for thing in targets.values()}
+                versions = await history.versions(reader, context.user_id, streams)
+                story = await _story(reader, context.user_id, targets, narrator)
             except Refused as refusal:
-                return _Plan(audit.Undo([], [], []), audit.Narrator(), refusal)
-        return _Plan(undo, narrator, None)
+                return _Plan(_NOTHING, narrator, {}, refusal)
+        try:
+            undo = await asyncio.to_thread(audit.plan_undo, story, set(targets))
+        except Refused as refusal:
+            return _Plan(_NOTHING, narrator, versions, refusal)
+        return _Plan(undo, narrator, versions, None)
 
-    async def _targets(self, reader: Connection, user_id: str) -> list[Record]:
-        """Return the events to undo. Raises: Refused, if there are none or too many."""
-        most = 4 * audit.MOST_UNDONE
+    async def _targets(self, reader: Connection, user_id: str) -> dict[int, Thing]:
+        """Return the positions to undo, each with what it is about.
+
+        Raises: Refused, if there are none or too many.
+        """
         if self.position is not None:
             span = Filter(since=self.position, until=self.position + 1)
             found = await history.page(reader, user_id, span, 1)
@@ -84,19 +94,51 @@ class Undo(Change):
                     f"There is no change at position {self.position}.",
                     "get_history shows the positions that exist.",
                 )
-            return found
+            return {self.position: thing_of(found[0])}
         if self.conversation_id is not None:
             await _refuse_unknown_conversation(reader, user_id, self.conversation_id)
-        span = Filter(caused_in=self.conversation_id, since=self.since)
-        found = await history.page(reader, user_id, span, most + 1)
+        targets = await _span(
+            reader, user_id, Filter(caused_in=self.conversation_id, since=self.since)
+        )
+        own = ("conversation", self.conversation_id)
+        return {
+            position: thing
+            for position, thing in targets.items()
+            if (thing.stream_type, thing.stream_id) != own
+        }
+
+
+async def _span(reader: Connection, user_id: str, span: Filter) -> dict[int, Thing]:
+    """Return the positions of the events in a span, and what they are about. Raises: Refused."""
+    most = 4 * audit.MOST_UNDONE
+    found: dict[int, Thing] = {}
+    below = history.END
+    while True:
+        page = await history.page(reader, user_id, span, history.PAGE, below)
+        found |= {record.position: thing_of(record) for record in page}
         if len(found) > most:
             raise Refused(
                 "limit_exceeded",
                 f"That is more than {most} events; one undo takes at most {audit.MOST_UNDONE}.",
                 "Undo a shorter span first: begin with the newest changes.",
             )
-        own = ("conversation", self.conversation_id)
-        return [record for record in found if (record.stream_type, record.stream_id) != own]
+        if len(page) < history.PAGE:
+            return found
+        below = page[-1].position
+
+
+async def _story(
+    reader: Connection, user_id: str, targets: dict[int, Thing], narrator: audit.Narrator
+) -> list[Entry]:
+    """Return what a plan needs to know (``audit.plan_undo``), in as little memory as that takes."""
+    about = set(targets.values())
+    about |= {thing._replace(message_id=None) for thing in about}
+    story = []
+    async for page in history.changes(reader, user_id, about):
+        for record in page:
+            entry = narrator.tell(record)
+            story.append(audit.outline(entry, target=entry.position in targets))
+    return story
 
 
 async def _refuse_unknown_conversation(
@@ -110,11 +152,15 @@ class _Stale(Exception):
     """Something has changed since the undo was planned."""
 
 
+_NOTHING = audit.Undo([], [], [])
+
+
 class _Plan(NamedTuple):
-    """How to undo, on the state that ``narrator`` knows; or why not."""
+    """How to undo, on the state that ``narrator`` knows, at these ``versions``; or why not."""
 
     undo: audit.Undo
     narrator: audit.Narrator
+    versions: dict[Stream, int]
     refusal: Refused | None
 
 
@@ -147,11 +193,11 @@ class _Compensation:
         return _carry_out(draft, self._plan, force=self._wish.force)
 
     def _refuse_if_stale(self, draft: Draft) -> None:
-        known = self._plan.narrator
+        known = self._plan.versions
         current = [
-            *((task.version, known.tasks[id_].version) for id_, task in draft.tasks.items()),
+            *((task.version, known["task", id_]) for id_, task in draft.tasks.items()),
             *(
-                (conversation.version, known.conversations[id_].version)
+                (conversation.version, known["conversation", id_])
                 for id_, conversation in draft.conversations.items()
             ),
         ]
@@ -186,7 +232,8 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
 
 
 def _fields(count: int) -> str:
-    return "1 field was" if count == 1 else f"{count} fields were"
+    more = " or more" if count == audit.MOST_CONFLICTS else ""
+    return "1 field was" if count == 1 else f"{count}{more} fields were"
 
 
 def _take_steps(draft: Draft, steps: Sequence[audit.Step]) -> None:
@@ -220,7 +267,7 @@ def _rehearse(plan: _Plan) -> Json:
     return {**answer, "dry_run": True}
 
 
-def _would_be(narrator: audit.Narrator, entry: Entry) -> Json:
+def _would_be(narrator: audit.Narrator, entry: DraftEntry) -> Json:
     """Return an event that a dry run does not append, as the history would tell it."""
     stamp = Stamp(0, entry.version, NOT_YET)
     _, what, changes = narrator.apply(entry.stream_id, entry.event, stamp)

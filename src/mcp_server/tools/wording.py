@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from events.ledger import Json
 from mcp_server.tools import conversations, history, tasks
+from mcp_server.tools.quoting import quoted
 
 _AGAIN = "(Done before with this idempotency_key.)"
 
@@ -55,7 +56,7 @@ def of_task(answer: Json) -> str:
     """A task, and its latest changes."""
     lines = [tasks.line(answer) + ("  (deleted)" if answer["deleted"] else "")]
     if answer["description"]:
-        lines.append(answer["description"])
+        lines.append(f"> {quoted(answer['description'])}")
     lines.append(f"version {answer['version']}, created {answer['created_at'][:16]}Z")
     lines += [history.line(event) for event in answer["history"]]
     return "\n".join(lines)

@@ -7,8 +7,9 @@ become a line on standard error and an exit code (``mcp_server.failure``).
 
 import sys
 from collections.abc import Callable
-from importlib import import_module
+from importlib import import_module, metadata
 from io import TextIOWrapper
+from typing import Annotated
 
 import psycopg
 import typer
@@ -43,12 +44,20 @@ _NO_SCHEMA = (
     psycopg.errors.UndefinedColumn,
     psycopg.errors.UndefinedFunction,
 )
+_AWAY = ("08", "28", "57P")
+"""How SQLSTATEs begin: no connection, no entry, shut down or starting."""
 
 
 def main() -> None:
     """Run ``tasktrail``."""
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
     _run(_app([asked] if asked in COMMANDS else list(COMMANDS)), "tasktrail")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tasktrail {metadata.version('tasktrail')}")  # noqa: T201 - this is the command line
+        raise typer.Exit
 
 
 def rebuild_main() -> None:
@@ -65,10 +74,19 @@ def _app(names: list[str]) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
-    app.callback()(lambda: None)  # with one command alone typer would leave out its name
+    app.callback()(_tasktrail)  # with one command alone typer would leave out its name
     for name in names:
         app.command(name)(_load(name))
     return app
+
+
+def _tasktrail(
+    _: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, help="Print the version.", callback=_version),
+    ] = False,
+) -> None:
+    pass
 
 
 def _load(name: str) -> Callable[..., None]:
@@ -97,10 +115,17 @@ def _run(app: typer.Typer, name: str) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         said = error.diag.message_primary
         _fail(3, f"This login may not do that: {said}.\n`tasktrail doctor` says more.")
-    except psycopg.OperationalError as error:
-        _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")
+    except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        _fail(3, _trouble(error))
     except OSError as error:
-        _fail(2, f"{error.filename or 'tasktrail'}: {error.strerror or error}")
+        _fail(2, f"{error.filename or 'output'}: {error.strerror or error}")
+
+
+def _trouble(error: psycopg.Error) -> str:
+    """Say whether the database is away, or is there and cannot do it: a full disk, a standby."""
+    if (error.sqlstate or "08").startswith(_AWAY):
+        return f"The database cannot be reached: {error}\n`tasktrail doctor` says more."
+    return f"The database could not do it: {error.diag.message_primary}."
 
 
 def _fail(code: int, text: str) -> None:

@@ -51,8 +51,10 @@ class Snapshot:
         if self._last is not None:
             self._last.close()
 
-    def read_table(self, table: ReadTable) -> Iterator[tuple[Any, ...]]:
-        """Yield user, fields and ``stale`` of the rows of ``table``, in no order."""
+    def read_table(self, table: ReadTable, words: bool = False) -> Iterator[tuple[Any, ...]]:
+        """Yield user, fields and ``stale`` of the rows of ``table``, in no order; with ``words``,
+        also ``stale_words``."""
+        stale = f"coalesce({table.stale}, {table.stale_words})" if words else table.stale
         columns = ", ".join(
             moment(f"t.{field}") if type_ == "timestamptz" else f"t.{field}"
             for field, type_ in zip(table.fields, table.types, strict=True)
@@ -60,7 +62,7 @@ class Snapshot:
         where = self.span.streams("t", table.stream)
         return self.rows(
             f"""
-            SELECT t.user_id, {columns}, {table.stale} FROM tasktrail.{table.name} t WHERE {where}
+            SELECT t.user_id, {columns}, {stale} FROM tasktrail.{table.name} t WHERE {where}
             """
         )
 

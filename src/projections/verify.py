@@ -56,12 +56,13 @@ class _Ledger(NamedTuple):
 _NO_LEDGER = _Ledger(0, b"", _EPOCH)
 
 
-def verify(connection: Connection[Any], span: Span) -> Report:
-    """Verify what is in ``span``. ``connection`` is in autocommit mode."""
+def verify(connection: Connection[Any], span: Span, words: bool = False) -> Report:
+    """Verify what is in ``span``. ``connection`` is in autocommit mode. ``words``: as for
+    ``compare``."""
     if span.whole:
         with snapshot(connection, span) as seen:
-            return _Verifier(seen).everything()
-    report, _ = scan(connection, span)
+            return _Verifier(seen).everything(words)
+    report, _ = scan(connection, span, words=words)
     if span.first:  # a chain cannot be cut into streams: the first part has all of it
         with snapshot(connection, Span(0, user_id=span.user_id)) as seen:
             findings = _Verifier(seen).chains()
@@ -78,7 +79,7 @@ class _Verifier:
         self._findings: list[Finding] = []
         self._actors: dict[str, Json | bytes] = {}
 
-    def everything(self) -> Report:
+    def everything(self, words: bool) -> Report:
         """Verify chains, events and read rows."""
         replays: dict[str, Replay] = {}
         passed_over: set[str] = set()
@@ -93,7 +94,7 @@ class _Verifier:
             if not (readable and whole):
                 passed_over.add(user_id)
                 del replays[user_id]
-        for wrong in compare(self._seen, replays, passed_over):
+        for wrong in compare(self._seen, replays, passed_over, words=words):
             self._findings += wrong.findings()
         rows = sum(len(table.of(replay)) for table in READ_TABLES for replay in replays.values())
         return Report(len(self._ledgers), events, rows, 0, self._findings)

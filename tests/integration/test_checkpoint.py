@@ -312,6 +312,20 @@ def test_a_place_that_fails_is_said_and_the_others_are_served(
     assert (tmp_path / "checkpoint-00000001.txt").exists()
 
 
+def test_what_the_system_refuses_is_said_in_words(
+    database: Database, key: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyTrouble) as trouble:
+        signed(database, tmp_path / "none.key")
+    assert str(trouble.value) == f"{tmp_path / 'none.key'}: No such file or directory."
+    with pytest.raises(KeyTrouble) as trouble:
+        make_key(key, "example.org/test")
+    assert str(trouble.value) == f"{key}: File exists."
+    with pytest.raises(NotKept) as missed:
+        signed(database, key, "--to", str(tmp_path / "nowhere"))
+    assert "Errno" not in str(missed.value)
+
+
 def test_a_key_that_others_can_read_is_refused(database: Database, key: Path) -> None:
     assert key.stat().st_mode & 0o777 == 0o600
     key.chmod(0o640)

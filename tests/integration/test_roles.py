@@ -362,7 +362,10 @@ def test_who_may_call_what(inspector: Inspector) -> None:
     assert callable_by(inspector, "tasktrail_test_auditor") == {
         "as_user",
         "checkpoint_leaves",
+        "owner_lexeme",
         "record_access",
+        "searchable",
+        "words",
     }
 
 

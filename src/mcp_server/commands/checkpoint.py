@@ -29,7 +29,7 @@ from mcp_server.evidence.access_log import (
 )
 from mcp_server.evidence.checkpoint import NO_PREVIOUS, BadCheckpoint, Statement, checked, hash_of
 from mcp_server.evidence.note import BadKey, PrivateKey
-from mcp_server.failure import Failure
+from mcp_server.failure import Failure, why
 
 
 class NotSigned(Failure):
@@ -100,7 +100,7 @@ def make_key(file: Path, name: str) -> str:
         private = PrivateKey.new(name)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except (BadKey, OSError) as fault:
-        raise KeyTrouble(str(fault)) from None
+        raise KeyTrouble(f"{file}: {why(fault)}.") from None
     with os.fdopen(descriptor, "w") as new:
         new.write(private.write())
     return str(private.public)
@@ -113,7 +113,7 @@ def read_key(file: Path) -> PrivateKey:
             raise KeyTrouble(f"Others can read {file}. Run: chmod 600 {file}")
         return PrivateKey.read(file.read_text())
     except (BadKey, OSError, UnicodeDecodeError) as fault:
-        raise KeyTrouble(f"{file}: {fault}") from None
+        raise KeyTrouble(f"{file}: {why(fault)}.") from None
 
 
 def _remembered(memory: Path, key: PrivateKey) -> tuple[Statement, str] | None:

@@ -24,6 +24,7 @@ from events.stamp import iso
 from events.store import Connection
 from mcp_server import settings, target
 from mcp_server.commands import recording
+from mcp_server.commands.printing import counted
 from mcp_server.commands.snapshot import NoLedger
 from mcp_server.failure import Failure
 from mcp_server.handle import Context, actor
@@ -193,7 +194,8 @@ def _show(done: dict[str, Erasure], as_json: bool) -> None:
         return
     for user, outcome in done.items():
         if outcome.status == "erased":
-            text = f"{user}: erased the words of {outcome.events} events, at {outcome.position}"
+            words = f"the words of {counted(outcome.events or 0, 'events')}"
+            text = f"{user}: erased {words}, at {outcome.position}"
         else:
             text = f"{user}: there was nothing to erase"
         print(text)  # noqa: T201 - as above

@@ -123,7 +123,7 @@ def _serve_http(
     configured: Settings, host: str, port: int, workers: int | None, *, quiet: bool
 ) -> None:
     """Take the port, then the database: clients are answered only when both are there."""
-    with _listening(host, port) as listening, target.opened(configured) as found:
+    with _listening(host, port) as listening, target.opened(configured, create=True) as found:
         _run(_check(found, configured))
         count = workers or max(1, (os.cpu_count() or 1) // CORES_PER_WORKER)
         config = uvicorn.Config(

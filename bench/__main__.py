@@ -2,7 +2,7 @@
 
 import typer
 
-from bench import commit, peers, rebuild
+from bench import commit, peers, rebuild, verify
 
 app = typer.Typer(
     name="python -m bench",
@@ -13,6 +13,7 @@ app = typer.Typer(
 app.command("commit")(commit.main)
 app.command("peers")(peers.main)
 app.command("rebuild")(rebuild.main)
+app.command("verify")(verify.main)
 
 
 @app.callback()

@@ -29,16 +29,20 @@ from bench import server
 from bench.measure import percentile
 from bench.server import Server
 from events.errors import Refused
-from mcp_server.commands.seed import fill, user_name
+from mcp_server.commands.seed import UsersExist, fill, user_name
 from mcp_server.database import Database
 from mcp_server.handle import Context, handle
 from mcp_server.tools.tasks import AddTask
 
 T = TypeVar("T")
 
-JOBS = (1, 2)
 REBUILD = ["rebuild-projections"]
-COMMANDS = {"check": [*REBUILD, "--check"], "rebuild": REBUILD, "verify": ["verify"]}
+RUNS = {
+    "check": [*REBUILD, "--check"],
+    "rebuild": REBUILD,
+    "verify": ["verify"],
+    "empty": REBUILD,
+}
 READ_TABLES = "tasktrail.tasks, tasktrail.conversations, tasktrail.messages"
 
 
@@ -54,44 +58,64 @@ def main(
     users: Annotated[int, typer.Option(help="Users of each size.")] = 10_000,
     rounds: Annotated[int, typer.Option(help="Rounds; the medians are shown.")] = 3,
     writes: Annotated[int, typer.Option(help="Tasks added a second meanwhile.")] = 200,
+    only: Annotated[str, typer.Option(help="Just these, separated by commas.")] = ",".join(RUNS),
+    jobs: Annotated[str, typer.Option(help="Each with so many jobs.")] = "1,2",
+    home: Annotated[
+        Path | None, typer.Option(help="Keep the database in this folder: one size, seeded once.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Events per second of rebuild-projections and verify, as a share of a plain COPY."""
-    figures = [_measure(int(size), users, rounds, writes) for size in events.split(",")]
+    kinds = [(name, int(number)) for name in only.split(",") for number in jobs.split(",")]
+    figures = [
+        _measure(int(size), users, rounds, writes, kinds, home) for size in events.split(",")
+    ]
     print(json.dumps({"sizes": figures}) if as_json else "\n\n".join(map(_lines, figures)))
 
 
-def _measure(events: int, users: int, rounds: int, writes: int) -> dict[str, Any]:
+def _measure(
+    events: int,
+    users: int,
+    rounds: int,
+    writes: int,
+    kinds: list[tuple[str, int]],
+    home: Path | None,
+) -> dict[str, Any]:
     runs: dict[str, list[Run]] = {}
-    waits: list[float] = []
-    with server.started() as postgres:
-        start = time.perf_counter()
-        with psycopg.connect(postgres.admin) as connection:
-            fill(connection, events, users, 1, lambda _: None)
-        seeding_s = time.perf_counter() - start
+    waits: dict[str, list[float]] = {}
+    with server.started(home) as postgres:
+        seeding_s = _seed(postgres, events, users)
         load = _Load(postgres, users, writes)
-        at_rest, _ = asyncio.run(load.during(asyncio.sleep(5)))
+        waits["at rest"], _ = asyncio.run(load.during(asyncio.sleep(5)))
         for _ in range(rounds):
             runs.setdefault("copy", []).append(_copy(postgres))
-            for jobs in JOBS:
-                for name, command in COMMANDS.items():
-                    run = _run(postgres, command, jobs)
-                    runs.setdefault(f"{name} --jobs {jobs}", []).append(run)
-                with psycopg.connect(postgres.superuser) as connection:
-                    connection.execute(f"TRUNCATE {READ_TABLES}")
-                work = asyncio.to_thread(_run, postgres, REBUILD, jobs)
-                waited, run = asyncio.run(load.during(work))
-                waits += waited
-                runs.setdefault(f"empty --jobs {jobs}", []).append(run)
+            for name, jobs in kinds:
+                title = f"{name} --jobs {jobs}"
+                if name == "empty":
+                    with psycopg.connect(postgres.superuser) as connection:
+                        connection.execute(f"TRUNCATE {READ_TABLES}")
+                    work = asyncio.to_thread(_run, postgres, REBUILD, jobs)
+                    waited, run = asyncio.run(load.during(work))
+                    waits[title] = waits.get(title, []) + waited
+                else:
+                    run = _run(postgres, RUNS[name], jobs)
+                runs.setdefault(title, []).append(run)
     return {
         "events": events,
         "users": users,
         "seeding_s": round(seeding_s, 1),
         "runs": {name: _median(several, runs["copy"]) for name, several in runs.items()},
         "writes_refused": load.refused,
-        "writes_at_rest_ms": _percentiles(at_rest),
-        "writes_while_rebuilding_from_nothing_ms": _percentiles(waits),
+        "writes_ms": {name: _percentiles(several) for name, several in waits.items()},
     }
+
+
+def _seed(postgres: Server, events: int, users: int) -> float:
+    """Seed it, unless it was before; return the seconds that took."""
+    start = time.perf_counter()
+    with psycopg.connect(postgres.admin) as connection, suppress(UsersExist):
+        fill(connection, events, users, 1, lambda _: None)
+    return time.perf_counter() - start
 
 
 class _Load:
@@ -197,8 +221,8 @@ def _lines(figures: dict[str, Any]) -> str:
     for name, run in figures["runs"].items():
         share = f"{run['share_of_copy']:.0%}"
         lines.append(f"{name:20}{run['events_per_s']:>12,}{share:>9}{run['peak_mb']:>9}")
-    for key in ("writes_at_rest_ms", "writes_while_rebuilding_from_nothing_ms"):
-        text = ", ".join(f"{name} {value:,}" for name, value in figures[key].items())
-        lines.append(f"{key.replace('_', ' ')}: {text}")
+    for name, waited in figures["writes_ms"].items():
+        text = ", ".join(f"{key} {value:,}" for key, value in waited.items())
+        lines.append(f"writes in ms, {name}: {text}")
     lines.append(f"writes refused: {figures['writes_refused']}")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,15 +29,19 @@ class Server:
 
 
 @contextmanager
-def started() -> Iterator[Server]:
-    """Start one in a temporary folder, stop and remove it afterwards."""
-    with tempfile.TemporaryDirectory(prefix="tasktrail-bench-") as home:
-        Path(home).chmod(0o755)  # as root it is another account that runs Postgres in there
-        with target.opened(Settings(home=Path(home)), create=True) as database:
-            cluster = database.cluster
-            assert cluster is not None
-            pid = int((cluster.data / "postmaster.pid").read_text().split()[0])
-            yield Server(database.server, database.admin, cluster.conninfo(SUPERUSER), pid)
+def started(home: Path | None = None) -> Iterator[Server]:
+    """Start one in ``home``, or in a temporary folder that is removed afterwards."""
+    with ExitStack() as stack:
+        if home is None:
+            folder = tempfile.TemporaryDirectory(prefix="tasktrail-bench-")
+            home = Path(stack.enter_context(folder))
+        home.mkdir(exist_ok=True)
+        home.chmod(0o755)  # as root it is another account that runs Postgres in there
+        database = stack.enter_context(target.opened(Settings(home=home), create=True))
+        cluster = database.cluster
+        assert cluster is not None
+        pid = int((cluster.data / "postmaster.pid").read_text().split()[0])
+        yield Server(database.server, database.admin, cluster.conninfo(SUPERUSER), pid)
 
 
 def process_seconds(pid: int) -> float | None:

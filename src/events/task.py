@@ -60,7 +60,7 @@ class TaskCreated(_Frozen):
     description: str | None = None
     priority: Priority | None = None
     due: str | None = None
-    tags: list[str] = []
+    tags: list[str] = Field(default_factory=list)
 
 
 class Changes(TypedDict, total=False):
@@ -241,7 +241,7 @@ def decide(task: Task, command: TaskCommand) -> list[TaskEvent]:
     """
     match command:
         case CreateTask():
-            return [TaskCreated(**command.model_dump())]
+            return [TaskCreated(**vars(command))]
         case _ if task.version == 0:
             raise Refused(
                 "not_found", f"There is no task {task.id}.", "list_tasks shows the ids that exist."

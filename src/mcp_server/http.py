@@ -170,7 +170,7 @@ async def _why_not_ready(endpoint: Endpoint) -> str | None:
         return f"The database has not answered for {READY_SECONDS} seconds."
     except Refused as refusal:
         return refusal.message
-    if revision != migrate.newest():
+    if revision is None or revision < migrate.newest():  # a newer one lets older servers go on
         return f"The schema is at revision {revision}; run: tasktrail migrate"
     return None
 

@@ -24,13 +24,11 @@ from projections.finding import Finding
 from projections.fold import unreadable, why
 from projections.read_tables import READ_TABLES, ReadTable
 
-ROWS = 1500
-"""So many rows of several users are put right at once: a writer who meets it waits for so long."""
+ROWS = 4000
+"""So many rows are put right at once: a writer who meets it waits for so long. A user with more
+wrong rows than that gets them right in several steps."""
 
-ROWS_OF_ONE = 4000
-"""So many rows of one user are: more than that become right in several steps."""
-
-_BREATH_S = 0.06
+_BREATH = "60 ms"
 """Between two steps of one user: who waits for the lock looks again every 50 ms or sooner."""
 
 
@@ -55,12 +53,13 @@ def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> Mended:
     rows = 0
     findings: list[Finding] = []
     last = None
-    for batch in _batches(drifts):
-        if last == batch[0].user_id:
-            connection.execute("SELECT pg_sleep(%s)", (_BREATH_S,))
-        last = batch[-1].user_id
+    batches = list(_batches(drifts))
+    for batch in batches:
+        again, last = batch[0].user_id == last, batch[-1].user_id
         with connection.transaction():
-            mended = _Mending(connection, batch).run()
+            if batch is not batches[-1]:  # whose commit makes those before it durable too
+                connection.execute("SET LOCAL synchronous_commit = off")
+            mended = _Mending(connection, batch).run(again)
         rows += mended.rows
         findings += mended.findings
     return Mended(rows, findings)
@@ -70,8 +69,8 @@ def _batches(drifts: Iterable[Drift]) -> Iterator[list[Drift]]:
     batch: list[Drift] = []
     rows = 0
     for drift in drifts:
-        for start in range(0, len(drift.rows), ROWS_OF_ONE):
-            part = drift._replace(rows=drift.rows[start : start + ROWS_OF_ONE])
+        for start in range(0, len(drift.rows), ROWS):
+            part = drift._replace(rows=drift.rows[start : start + ROWS])
             if rows + len(part.rows) > ROWS and batch:
                 yield batch
                 batch, rows = [], 0
@@ -90,9 +89,12 @@ class _Mending:
         self._right = {drift.user_id: _as_seen(drift) for drift in drifts}
         self._findings: list[Finding] = []
 
-    def run(self) -> Mended:
+    def run(self, again: bool) -> Mended:
+        """Put them right; ``again``: the step before this one had locked the first user too."""
         for table in READ_TABLES:
             self._put_aside(table, self._rows(table, self._drifts))
+        if again:
+            self._connection.execute(f"SELECT pg_sleep_until(now() + '{_BREATH}')")
         self._catch_up(self._lock())
         for table in READ_TABLES:
             self._delete(table)

@@ -30,13 +30,15 @@ class Report(NamedTuple):
     findings: list[Finding]
 
 
-def rebuild(connection: Connection[Any], span: Span, fix: bool, rewrite: bool = False) -> Report:
+def rebuild(
+    connection: Connection[Any], span: Span, fix: bool, rewrite: bool = False, tell: bool = True
+) -> Report:
     """Compare the rows of ``span`` with the ledger, and put right what is wrong if ``fix``.
 
     ``rewrite``: write every row, so that what the database derives from it is derived anew.
-    ``connection`` is in autocommit mode.
+    ``tell``: find for each wrong row what is wrong with it. ``connection`` is in autocommit mode.
     """
-    report, drifts = scan(connection, span, every=rewrite)
+    report, drifts = scan(connection, span, rewrite, tell)
     if not fix or not drifts:
         return report
     mended = mend(connection, drifts)
@@ -44,10 +46,16 @@ def rebuild(connection: Connection[Any], span: Span, fix: bool, rewrite: bool = 
 
 
 def scan(
-    connection: Connection[Any], span: Span, every: bool = False, words: bool = False
+    connection: Connection[Any],
+    span: Span,
+    every: bool = False,
+    tell: bool = True,
+    words: bool = False,
 ) -> tuple[Report, list[Drift]]:
-    """Return what is wrong (or ``every`` row), twice: to be told, and to be mended. ``words``: as
-    for ``compare``."""
+    """Return what is wrong, twice: if ``tell``, to be told; and (or ``every`` row) to be mended.
+
+    ``words``: as for ``compare``.
+    """
     with snapshot(connection, span) as seen:
         heads: dict[str, int] = dict(
             seen.rows(
@@ -61,7 +69,8 @@ def scan(
         for wrong in compare(seen, replays, folds.keys() - replays.keys(), every, words):
             user_id = wrong.user_id
             drifts.setdefault(user_id, Drift(user_id, heads.get(user_id, 0), [])).rows.append(wrong)
-            findings += wrong.findings()
+            if tell:
+                findings += wrong.findings()
     rows = sum(len(table.of(replay)) for table in READ_TABLES for replay in replays.values())
     events = sum(fold.events for fold in folds.values())
     users = len(heads) if span.first else 0

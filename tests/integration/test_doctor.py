@@ -185,6 +185,17 @@ def test_a_login_that_bypasses_row_level_security_is_no_servers(
     assert "CREATE ROLE tasktrail_server LOGIN" in mends(said)
 
 
+@pytest.mark.parametrize("off", ["DISABLE ROW LEVEL SECURITY", "NO FORCE ROW LEVEL SECURITY"])
+def test_a_table_without_row_level_security_is_found(
+    tasktrail: Run, database: Database, off: str
+) -> None:
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute(f"ALTER TABLE tasktrail.messages {off}".encode())
+    said = tasktrail("doctor", "--json", DATABASE_URL=database.app)
+    assert "not forced on messages" in whats(said)
+    assert "ALTER TABLE tasktrail.messages ENABLE ROW LEVEL SECURITY, FORCE" in mends(said)
+
+
 def test_a_login_that_is_no_member_is_told_what_it_lacks(
     tasktrail: Run, server: Server, database: Database
 ) -> None:

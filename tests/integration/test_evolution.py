@@ -8,18 +8,25 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from psycopg import Connection
 
 from events.task import ReopenTask
 from mcp_server.commands.jobs import connected
+from mcp_server.selfcheck import find_problems
 from projections.rebuild import rebuild
 from projections.spans import of_all
 from tests.conftest import Database
 from tests.integration.history import User, connect
+from tests.mcp.agent import MODERN
+from tests.mcp.process import environment, serve
+from tests.mcp.raw import Wire
+from tests.mcp.serving import token
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,9 +70,10 @@ class NewVersion:
             shutil.copytree(ROOT / part, folder / part, ignore=ignored)
         for file, hunks in diffs(section):
             apply(folder / file, hunks)
+        self.path = os.pathsep.join([str(folder / "src"), str(ROOT)])
         self._environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(folder / "src"), str(ROOT)]),
+            "PYTHONPATH": self.path,
             "ADMIN": database.admin,
             "APP": database.app,
             "OPERATOR": database.operator,
@@ -188,6 +196,8 @@ async def test_a_new_column_of_a_read_table(
     new = NewVersion(tmp_path, "A new column of a read table", database)
     new.runs('upgrade(os.environ["ADMIN"])')
     assert new.runs("differing()") == ["tasks 1 reopened"]
+    async with await connect(database.app) as connection:  # an older server that starts now
+        assert "schema" not in " ".join(map(str, await find_problems(connection)))
     await ann.complete_task(2)  # the old version works on, side by side
     await ann.change_task(2, ReopenTask())
     assert old_version_says(operator) == []
@@ -222,3 +232,49 @@ async def test_a_new_read_table(
         [8, "Sell the boat"],
     ]
     assert old_version_says(operator) == []
+
+
+def test_servers_of_both_versions_go_on_while_the_new_one_rebuilds(
+    tmp_path: Path, database: Database
+) -> None:
+    new = NewVersion(tmp_path, "A new column of a read table", database)
+    env = environment(database.app)
+    with serve("--port", "0", env=env) as older:
+        before = Speaker(older.url())
+        reopened(before, 0)
+        new.runs('upgrade(os.environ["ADMIN"])')
+        with (
+            serve("--port", "0", env=env) as restarted,
+            serve("--port", "0", env=env | {"PYTHONPATH": new.path}) as newer,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            servers = [before, Speaker(restarted.url()), Speaker(newer.url())]
+            rebuilding = thread.submit(new.runs, "differing(fix=True)")
+            turns = 0
+            while turns < 2 or not rebuilding.done():
+                for speaker in servers:
+                    assert speaker.ready() == {"status": "ok"}
+                    reopened(speaker, turns := turns + 1)
+            assert "tasks 1 reopened" in rebuilding.result()
+    new.runs("differing(fix=True)")  # the last of the older servers has gone
+    counts = new.runs('select("SELECT reopened FROM tasktrail.tasks")')
+    assert counts == [[1]] * (turns + 1)
+    assert new.runs("differing() + tampered()") == []
+
+
+class Speaker(Wire):
+    """Ann's agent at one of several servers; ``url`` ends in the path of the endpoint."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, MODERN, token("ann"))
+
+    def ready(self) -> Any:
+        return httpx2.get(self.url.replace("/mcp", "/readyz")).json()
+
+
+def reopened(speaker: Speaker, number: int) -> None:
+    """Add a task, complete it, and reopen it."""
+    id_ = speaker.call("add_task", title=f"Task {number}")["task_id"]
+    assert speaker.call("complete_task", task_id=id_)["status"] == "completed"
+    assert speaker.call("complete_task", task_id=id_, completed=False)["status"] == "pending"
+    assert id_ in [task["id"] for task in speaker.call("list_tasks")["tasks"]]

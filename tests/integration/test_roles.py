@@ -146,6 +146,14 @@ AGAINST_THE_RULES = (
     "SET session_replication_role = replica",
     "COPY tasktrail.events TO PROGRAM 'cat'",
     "INSERT INTO tasktrail.alembic_version VALUES ('0000')",
+    "SET SESSION AUTHORIZATION tasktrail_owner",
+    "ALTER ROLE CURRENT_USER BYPASSRLS",
+    "ALTER SYSTEM SET fsync = off",
+    "SELECT rolpassword FROM pg_authid",
+    "SELECT pg_read_file('postgresql.conf')",
+    "COPY (SELECT 1) TO '/tmp/mine'",
+    "SELECT lo_export(1, '/tmp/mine')",
+    "SELECT tasktrail.protect('tasktrail.events')",
 )
 
 

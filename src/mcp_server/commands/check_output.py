@@ -15,14 +15,12 @@ from projections.finding import Finding
 class CheckOutput:
     """Writes findings, counts them, and writes the totals at the end."""
 
-    def __init__(self, as_json: bool, quiet: bool = False, verdict: bool = False) -> None:
-        """``quiet``: count what cannot be mended only, and write nothing but that. ``verdict``: say
-        in the end whether anything is wrong."""
+    def __init__(self, as_json: bool, verdict: bool = False) -> None:
+        """``verdict``: say in the end whether anything is wrong."""
         self._verdict = verdict
         self.findings = 0
         self.unreadable = 0
         self._as_json = as_json
-        self._quiet = quiet
         self._totals: dict[str, int] = {}
         self._said: dict[str, object] = {}
         if as_json:
@@ -31,10 +29,8 @@ class CheckOutput:
     def add(self, findings: Iterable[Finding], **totals: int) -> None:
         """Write what was found, and add to the totals."""
         for finding in findings:
-            unreadable = finding.kind == "unreadable"
-            self.unreadable += unreadable
-            if not self._quiet or unreadable:
-                self._write(finding)
+            self.unreadable += finding.kind == "unreadable"
+            self._write(finding)
         for name, number in totals.items():
             self._totals[name] = self._totals.get(name, 0) + number
 

@@ -153,6 +153,7 @@ class Examination:
                 "logins": dict(await (await connection.execute(_LOGINS)).fetchall()),
             }
             self.problems += await selfcheck.find_problems(connection)
+            self.problems += await _missing_limits(connection, facts.login)
 
     async def _examine_admin(self, conninfo: str) -> None:
         async with await _connected(conninfo) as connection:
@@ -193,6 +194,32 @@ async def _connected(conninfo: str) -> AsyncConnection[Any]:
     return await AsyncConnection.connect(
         conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, prepare_threshold=None
     )
+
+
+_LIMITS = {
+    "statement_timeout": "15s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "15s",
+}
+
+
+async def _missing_limits(connection: AsyncConnection[Any], login: str) -> list[Problem]:
+    """Through a pooler the server sets none for its sessions (``mcp_server.database``)."""
+    columns = ", ".join(f"current_setting('{name}')" for name in _LIMITS)
+    cursor = await connection.execute(f"SELECT pg_backend_pid(), {columns}")
+    pid, *limits = await cursor.fetchone()  # type: ignore[misc] # there is a row
+    missing = [name for name, limit in zip(_LIMITS, limits, strict=True) if limit == "0"]
+    if pid == connection.info.backend_pid or not missing:
+        return []
+    role = selfcheck.quoted(login)
+    commands = [f"  ALTER ROLE {role} SET {name} = '{_LIMITS[name]}';" for name in missing]
+    return [
+        Problem(
+            f"There is a pooler before the database, and no {' or '.join(missing)} for {login!r}:"
+            " what takes too long is not ended.",
+            "Let an administrator of the database run:\n" + "\n".join(commands),
+        )
+    ]
 
 
 def _port(text: Any) -> int | None:

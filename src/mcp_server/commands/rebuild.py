@@ -45,11 +45,11 @@ def rebuild_projections(
         if mending:
             _alone(connection)
         events, spans = plan(connection, user)
-        output = CheckOutput(as_json, quiet=not (check or fix))
+        tell = check or fix
+        output = CheckOutput(as_json)
+        work = partial(rebuild, fix=mending, rewrite=rewrite, tell=tell)
         with WorkProgress("rebuilding" if mending else "comparing", events) as progress:
-            for _, done in each(
-                database.admin, partial(rebuild, fix=mending, rewrite=rewrite), spans, jobs
-            ):
+            for _, done in each(database.admin, work, spans, jobs):
                 progress.advance(done.events)
                 output.add(
                     done.findings,

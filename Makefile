@@ -4,6 +4,7 @@
 #   make test    every test, on a real Postgres
 #   make browser the report in a real Chromium (apt install chromium chromium-driver)
 #   make pooler  isolation and restarts behind PgBouncer (apt install pgbouncer)
+#   make interop foreign clients and the official conformance suite (needs npm, and the network the first time)
 #   make check   lint, format, types, the shape of the house
 #   make lock    write the lock files anew (newest versions that pyproject.toml allows)
 #   make audit   an inventory of what is locked (SBOM), and the vulnerabilities known in it
@@ -23,7 +24,7 @@ LOCK := $(BIN)/uv --no-config pip compile --universal --python-version 3.11 --ge
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: serve test browser pooler check format lock audit clean
+.PHONY: serve test browser pooler interop check format lock audit clean
 
 serve: $(VENV)/.installed
 	@exec $(BIN)/tasktrail serve $(ARGS)
@@ -36,6 +37,9 @@ browser: $(VENV)/.installed-dev
 
 pooler: $(VENV)/.installed-dev
 	$(BIN)/pytest -m pooler $(ARGS)
+
+interop: $(VENV)/.installed-dev
+	$(BIN)/python -m interop $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -63,7 +67,7 @@ audit: $(AUDIT)/.installed
 	$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) $(AUDIT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) .interop build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Stamps: nothing is installed twice. The build backend is locked too, so the last step needs no network.
 $(VENV)/.installed: $(VENV)/.created requirements.lock pyproject.toml

@@ -2,7 +2,7 @@
 
 import typer
 
-from bench import commit, peers, rebuild
+from bench import commit, peers, reads, rebuild, tools, users
 
 app = typer.Typer(
     name="python -m bench",
@@ -12,7 +12,10 @@ app = typer.Typer(
 )
 app.command("commit")(commit.main)
 app.command("peers")(peers.main)
+app.command("reads")(reads.main)
 app.command("rebuild")(rebuild.main)
+app.command("tools")(tools.main)
+app.command("users")(users.main)
 
 
 @app.callback()

@@ -6,9 +6,7 @@ import resource
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
-
-from bench.server import Server
+from typing import NamedTuple, Protocol
 
 USERS = 1000
 
@@ -29,10 +27,17 @@ class Round(NamedTuple):
         return self.client_cpu_ms + (self.server_cpu_ms or 0)
 
 
+class Metered(Protocol):
+    """What is measured: Postgres, or a server over it."""
+
+    def cpu_seconds(self) -> float | None:
+        """Return the processor time of all its processes so far; None where nobody tells."""
+
+
 class Cpu:
     """What both sides have used since it was made."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Metered) -> None:
         self._server = server
         self._client_then = _client_seconds()
         self._server_then = server.cpu_seconds()
@@ -52,7 +57,7 @@ def _client_seconds() -> float:
 
 
 async def run(
-    server: Server, clients: int, seconds: float, operation: Callable[[], Awaitable[object]]
+    server: Metered, clients: int, seconds: float, operation: Callable[[], Awaitable[object]]
 ) -> Round:
     """Let ``clients`` callers repeat ``operation`` for ``seconds``, each as fast as it can."""
     took: list[float] = []

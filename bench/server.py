@@ -37,7 +37,7 @@ def started(home: Path | None = None) -> Iterator[Server]:
             home = Path(stack.enter_context(folder))
         home.mkdir(exist_ok=True)
         home.chmod(0o755)  # as root it is another account that runs Postgres in there
-        database = stack.enter_context(target.opened(Settings(home=home)))
+        database = stack.enter_context(target.opened(Settings(home=home), create=True))
         cluster = database.cluster
         assert cluster is not None
         pid = int((cluster.data / "postmaster.pid").read_text().split()[0])

@@ -3,10 +3,13 @@
 import subprocess
 import sys
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / ".interop"
-NPM = (
+COMMANDS = FOLDER / "node_modules" / ".bin"
+NPM = "npm"
+PROGRAMS = (
     "node@22.23.3",  # the inspector needs 22.19; this one is private to the folder
     "@modelcontextprotocol/conformance@0.2.0-alpha.12",
     "@modelcontextprotocol/inspector@2.12.0",
@@ -21,31 +24,41 @@ VENVS = {
 }
 
 
-def install_npm() -> Path:
-    """Install the programs of npm and return the folder of their commands.
+def install(needs: Iterable[str]) -> dict[str, str]:
+    """Install what is needed (NPM, names of VENVS), and return what cannot be, with the reason."""
+    FOLDER.mkdir(exist_ok=True)
+    missing = {}
+    for need in sorted(needs):
+        try:
+            _install_npm() if need == NPM else _install_venv(need)
+        except FileNotFoundError:
+            missing[need] = "there is no npm on this machine (it comes with Node.js)"
+        except subprocess.CalledProcessError as failed:
+            missing[need] = f"exit {failed.returncode} of: {' '.join(map(str, failed.cmd))}"
+    return missing
 
-    Raises: subprocess.CalledProcessError; FileNotFoundError, without npm.
-    """
-    commands = FOLDER / "node_modules" / ".bin"
+
+def python(name: str) -> Path:
+    """Return the Python of one of VENVS."""
+    return FOLDER / name / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+
+
+def _install_npm() -> None:
     stamp = FOLDER / "npm.installed"
-    if not _is_current(stamp, NPM):
-        FOLDER.mkdir(exist_ok=True)
+    if not _is_current(stamp, PROGRAMS):
         options = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error")
-        subprocess.run(["npm", "install", *options, *NPM], cwd=FOLDER, check=True)
-        stamp.write_text("\n".join(NPM))
-    return commands
+        subprocess.run(["npm", "install", *options, *PROGRAMS], cwd=FOLDER, check=True)
+        stamp.write_text("\n".join(PROGRAMS))
 
 
-def install_venv(name: str) -> Path:
-    """Install one of VENVS and return its Python. Raises: subprocess.CalledProcessError."""
-    folder = FOLDER / name
-    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    stamp = folder / "installed"
+def _install_venv(name: str) -> None:
+    stamp = FOLDER / name / "installed"
     if not _is_current(stamp, (VENVS[name],)):
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", VENVS[name]], check=True)
+        venv.create(FOLDER / name, with_pip=False, clear=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(python(name))]
+        quietly = ["--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", *quietly, VENVS[name]], check=True)
         stamp.write_text(VENVS[name])
-    return python
 
 
 def _is_current(stamp: Path, packages: tuple[str, ...]) -> bool:

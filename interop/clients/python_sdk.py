@@ -1,4 +1,4 @@
-"""The Python SDK's own client, in the mode that it is told: auto or legacy."""
+"""The Python SDK's own client: ``python_sdk.py auto 2026-07-28``, or ``legacy 2025-11-25``."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 
-async def main(mode: str) -> None:
+async def main(mode: str, revision: str) -> None:
     headers = {"Authorization": f"Bearer {os.environ['TOKEN']}"}
     async with (
         httpx2.AsyncClient(headers=headers) as http,
@@ -26,8 +26,9 @@ async def main(mode: str) -> None:
         assert found["tasks"][0]["id"] == added["task_id"]
         assert (await call("get_task", task_id=999_999))["code"] == "not_found"
         assert (await call("undo", position=added["position"]))["undone"]
-        print(client.protocol_version)
+        assert client.protocol_version == revision
+        print("ok")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], sys.argv[2]))

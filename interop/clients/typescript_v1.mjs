@@ -7,4 +7,4 @@ const headers = { Authorization: `Bearer ${process.env.TOKEN}` };
 const client = new Client({ name: "interop-ts-v1", version: "1.0" });
 const transport = new StreamableHTTPClientTransport(new URL(process.env.URL), { requestInit: { headers } });
 await client.connect(transport);
-await tour(client, transport.protocolVersion);
+await tour(client, transport.protocolVersion, "2025-11-25");

@@ -11,7 +11,7 @@ SET LOCAL ROLE tasktrail_operator;
 CREATE FUNCTION tasktrail.search_tasks(p_user text, p_query text)
 RETURNS TABLE (id bigint, in_title boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 20
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan SET enable_bitmapscan = on AS $$
 #variable_conflict use_column
 DECLARE
     v_question tsquery := tasktrail.question(p_query) && quote_literal(tasktrail.owner_lexeme(p_user))::tsquery;

@@ -16,6 +16,7 @@ RETURN '@' || left(encode(sha256(convert_to(p_user, 'UTF8')), 'hex'), 24);
 -- Whoever writes a task calls these in its trigger: the owner in commit_command, the operator itself.
 REVOKE ALL ON FUNCTION tasktrail.title_key(text), tasktrail.owner_lexeme(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tasktrail.title_key(text), tasktrail.owner_lexeme(text) TO tasktrail_operator;
+GRANT EXECUTE ON FUNCTION tasktrail.owner_lexeme(text) TO tasktrail_auditor; -- verify --words
 
 CREATE TABLE tasktrail.tasks (
     user_id      text        NOT NULL,

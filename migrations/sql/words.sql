@@ -62,3 +62,4 @@ RETURN (
 -- Whoever writes a task calls these in its trigger: the owner in commit_command, the operator itself.
 REVOKE ALL ON FUNCTION tasktrail.words, tasktrail.searchable, tasktrail.question FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tasktrail.words, tasktrail.searchable, tasktrail.question TO tasktrail_operator;
+GRANT EXECUTE ON FUNCTION tasktrail.words, tasktrail.searchable TO tasktrail_auditor; -- verify --words

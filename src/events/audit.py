@@ -4,8 +4,10 @@ A story is told by folding: whoever knows the state before an event and after it
 event changed. So a narrator is fed whole streams, oldest event first.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 from events import catalog
@@ -54,6 +56,8 @@ from events.task import (
 )
 
 MOST_UNDONE = 500
+MOST_CONFLICTS = 500
+_END = 2**63 - 1
 TASK_FIELDS = (*tasks.FIELDS, "completed", "deleted")
 CONVERSATION_FIELDS = ("title", "deleted")
 MESSAGE_FIELDS = ("role", "content", "metadata", "external_id", "deleted")
@@ -211,6 +215,22 @@ def tell_all(records: Iterable[Record]) -> list[Entry]:
     return [narrator.tell(record) for record in records]
 
 
+def outline(entry: Entry, *, target: bool) -> Entry:
+    """Return what a plan has to know of an entry: which fields changed, and, of a target that sets
+    fields back when it is undone, from what."""
+    if target and isinstance(entry.event, TaskUpdated | MessageEdited):
+        return entry
+    return entry._replace(
+        changes=dict.fromkeys(entry.changes, (None, None)),
+        record=entry.record._replace(body=None),
+        event=entry.event and _without_words(entry.event),
+    )
+
+
+def _without_words(event: Any) -> Any:
+    return type(event).model_construct()
+
+
 class Conflict(NamedTuple):
     """A field that an undo would set back, and the position of a later change of it."""
 
@@ -224,7 +244,10 @@ Step = tuple[tuple[str, int], TaskCommand | ConversationCommand | MessageCommand
 
 
 class Undo(NamedTuple):
-    """How to undo some changes: the entries to undo, and what undoes each, in order of doing."""
+    """How to undo some changes: the entries to undo, and what undoes each, in order of doing.
+
+    Of the conflicts, MOST_CONFLICTS at most.
+    """
 
     entries: list[Entry]
     steps: list[Step]
@@ -234,21 +257,22 @@ class Undo(NamedTuple):
 def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
     """Plan to undo the events at the positions ``targets``.
 
-    ``story``: all entries of every stream that has a target, oldest first. A target that is undone
-    already is left out, and so are pairs within the targets that cancel each other, and, of several
-    targets, changes of what is gone and does not come back. A later change of the same field, by
-    an event that is no target and not itself undone, is a conflict.
+    ``story``: all entries about everything that has a target, and about the conversations of its
+    messages, oldest first; outlines are enough. A target that is undone already is left out, and so
+    are pairs within the targets that cancel each other, and, of several targets, changes of what is
+    gone and does not come back. A later change of the same field, by an event that is no target and
+    not itself undone, is a conflict.
 
     Raises:
         Refused: ``limit_exceeded``, above 500 changes; ``invalid_argument``, for what cannot be
             undone: an erasure and what it erased.
     """
     undone = _undone(story)
-    cancelled = _cancelled(story, targets, undone)
+    left = targets - _cancelled(story, targets, undone)
     chosen = [
         entry
         for entry in story
-        if entry.position in targets - cancelled
+        if entry.position in left
         and (entry.position not in undone or undone[entry.position] in targets)
     ]
     if len(chosen) > MOST_UNDONE:
@@ -261,7 +285,8 @@ def plan_undo(story: Sequence[Entry], targets: set[int]) -> Undo:
     if len(targets) > 1:
         chosen = _arranged(chosen, _gone(story))
     steps = [(entry.subject, _inverse(entry)) for entry in chosen]
-    return Undo(chosen, steps, _conflicts(story, chosen, targets, undone.keys()))
+    conflicts = _conflicts(story, chosen, targets, undone.keys())
+    return Undo(chosen, steps, list(islice(conflicts, MOST_CONFLICTS)))
 
 
 def _undone(story: Sequence[Entry]) -> dict[int, int]:
@@ -279,22 +304,44 @@ def _cancelled(story: Sequence[Entry], targets: set[int], undone: Mapping[int, i
     Something is in between if it changed a field of theirs, and is not itself of a pair in between:
     as when B had become C, and undoing the change from A to B, by force, made it A.
     """
-    stories: dict[_Subject, list[Entry]] = {}
-    for entry in story:
-        stories.setdefault(entry.subject, []).append(entry)
+    by_field = _by_field(story)
     entries = {entry.position: entry for entry in story if entry.position in targets}
     pairs = [(first, last) for first, last in undone.items() if {first, last} <= targets]
     partners: dict[int, int] = {}
     for first, last in sorted(pairs, key=lambda pair: pair[1] - pair[0]):
         fields = entries[last].changes.keys() | _set_back(entries[first])
+        subject = entries[first].subject
         if not any(
-            first < entry.position < last
-            and not first < partners.get(entry.position, 0) < last
-            and entry.changes.keys() & fields
-            for entry in stories[entries[first].subject]
+            not first < partners.get(entry.position, 0) < last
+            for field in fields
+            for entry in _between(by_field.get((subject, field), ()), first, last)
         ):
             partners |= {first: last, last: first}
     return set(partners)
+
+
+_Field = tuple[_Subject, str]
+
+
+def _by_field(story: Iterable[Entry]) -> dict[_Field, list[Entry]]:
+    """Return the entries that changed each field of each thing."""
+    found: dict[_Field, list[Entry]] = {}
+    for entry in story:
+        for field in entry.changes:
+            found.setdefault((entry.subject, field), []).append(entry)
+    return found
+
+
+def _between(entries: Sequence[Entry], first: int, last: int) -> Iterator[Entry]:
+    """Yield those of ``entries``, which are in order, between two positions."""
+    for index in range(bisect_right(entries, first, key=_position), len(entries)):
+        if entries[index].position >= last:
+            return
+        yield entries[index]
+
+
+def _position(entry: Entry) -> int:
+    return entry.position
 
 
 _DELETIONS = (TaskDeleted, ConversationDeleted, MessageDeleted)
@@ -351,20 +398,15 @@ def _arranged(chosen: Sequence[Entry], gone: set[_Subject]) -> list[Entry]:
 
 def _conflicts(
     story: Sequence[Entry], chosen: Sequence[Entry], targets: set[int], undone: Collection[int]
-) -> list[Conflict]:
-    later: dict[tuple[tuple[str, int], str], list[Entry]] = {}
-    for entry in story:
-        if entry.position not in targets and entry.position not in undone:
-            for field in entry.changes:
-                later.setdefault((entry.subject, field), []).append(entry)
-    return [
-        Conflict(entry.position, field, other.position)
-        for entry in chosen
-        for field in entry.changes
-        for other in later.get((entry.subject, field), ())
-        if other.position > entry.position
-        and not (other.undoes in undone and (other.undoes or 0) > entry.position)
-    ]
+) -> Iterator[Conflict]:
+    settled = targets.union(undone)
+    later = _by_field(entry for entry in story if entry.position not in settled)
+    for entry in chosen:
+        for field in entry.changes:
+            others = later.get((entry.subject, field), ())
+            for other in _between(others, entry.position, _END):
+                if not (other.undoes in undone and (other.undoes or 0) > entry.position):
+                    yield Conflict(entry.position, field, other.position)
 
 
 def _inverse(  # noqa: C901 - a table of all events

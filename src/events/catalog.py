@@ -60,6 +60,10 @@ STREAM_TYPES: Mapping[type[BaseModel], StreamType] = {
     LedgerErased: "ledger",
 }
 TYPES: Mapping[str, type[Any]] = {cls.__name__: cls for cls in STREAM_TYPES}
+_DEFAULTS = {
+    name: {key: of.get_default(call_default_factory=True) for key, of in cls.model_fields.items()}
+    for name, cls in TYPES.items()
+}
 _VALIDATE = {name: cls.__pydantic_validator__.validate_python for name, cls in TYPES.items()}
 
 VERSIONS: Mapping[str, int] = dict.fromkeys(TYPES, 1)
@@ -76,7 +80,8 @@ class UnknownEvent(Exception):
 
 def encode(event: Event) -> dict[str, Any]:
     """Return the data to store: only what differs from the defaults."""
-    return event.model_dump(exclude={"type"}, exclude_defaults=True)
+    defaults = _DEFAULTS[event.type]
+    return {name: value for name, value in vars(event).items() if value != defaults[name]}
 
 
 def decode(type_: str, version: int, data: dict[str, Any]) -> Event:

@@ -192,9 +192,8 @@ def evolve(conversation: Conversation, event: ConversationEvent, stamp: Stamp) -
             deleted = False
         case _:
             assert_never(event)
-    return conversation._replace(
-        message_count=messages, deleted=deleted, updated_at=at, version=version, position=position
-    )
+    id_, title, created = conversation.id, conversation.title, conversation.created_at
+    return Conversation(id_, title, messages, deleted, created, at, version, position)
 
 
 def message_id(event: ConversationEvent, stamp: Stamp) -> int | None:
@@ -254,7 +253,7 @@ def decide(conversation: Conversation, command: ConversationCommand) -> list[Con
         case RestoreConversation(undoes=undoes):
             return [ConversationRestored(undoes=undoes)] if conversation.deleted else []
         case _ if conversation.deleted:
-            raise conversation_not_found(conversation.id)
+            raise conversation_deleted(conversation)
         case AddMessage():
             return [MessageAdded(**command.model_dump())]
     assert_never(command)
@@ -268,8 +267,14 @@ def decide_message(
     Raises:
         Refused: ``message_not_found``, when there is none, or it or its conversation is deleted.
     """
-    if message.version == 0 or conversation.deleted:
+    if message.version == 0:
         raise message_not_found(message.id)
+    if conversation.deleted:
+        raise Refused(
+            "message_not_found",
+            f"The conversation of message {message.id} is deleted.",
+            _restores(conversation),
+        )
     match command:
         case DeleteMessage(undoes=undoes):
             return [] if message.deleted else [MessageDeleted(message_id=message.id, undoes=undoes)]
@@ -287,12 +292,26 @@ def decide_message(
 
 
 def conversation_not_found(id_: int) -> Refused:
-    """There is none, it is deleted, or it is somebody else's: the answer is the same."""
+    """There is none, or it is somebody else's: the answer is the same."""
     return Refused(
         "conversation_not_found",
         f"There is no conversation {id_}.",
         "list_conversations shows the ids that exist.",
     )
+
+
+def conversation_deleted(conversation: Conversation) -> Refused:
+    """It is the user's own, so there is a way back to tell."""
+    return Refused(
+        "conversation_not_found",
+        f"Conversation {conversation.id} is deleted.",
+        _restores(conversation),
+    )
+
+
+def _restores(conversation: Conversation) -> str:
+    """Its last event is its deletion: what is deleted does not change."""
+    return f"undo(position={conversation.position}) restores it."
 
 
 def message_not_found(id_: int) -> Refused:

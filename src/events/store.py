@@ -93,15 +93,27 @@ def seal(
     return command
 
 
-async def commit_all(connection: Connection, commands: list[Json]) -> list[Outcome]:
+class Packed(NamedTuple):
+    """A sealed command as it is sent."""
+
+    user_id: str
+    text: str
+
+
+def pack(sealed: Json) -> Packed:
+    """Return a sealed command as JSON. Raises: TypeError: it cannot be JSON."""
+    return Packed(sealed["user_id"], orjson.dumps(sealed).decode())
+
+
+async def commit_all(connection: Connection, commands: list[Packed]) -> list[Outcome]:
     """Write sealed commands of different users, in one round trip and one transaction.
 
     Each has its own outcome; an error is one of all. Sorted by user, so that two of these at once
     cannot wait for each other's locks in a circle.
     """
-    order = sorted(range(len(commands)), key=lambda index: commands[index]["user_id"])
-    parameters = orjson.dumps([commands[index] for index in order]).decode()
-    cursor = await connection.execute(_COMMIT, (parameters,), binary=True)
+    order = sorted(range(len(commands)), key=lambda index: commands[index].user_id)
+    together = ",".join(commands[index].text for index in order)
+    cursor = await connection.execute(_COMMIT, (f"[{together}]",), binary=True)
     rows = await cursor.fetchall()
     outcomes = {order[ordinal - 1]: Outcome(*row) for ordinal, *row in rows}
     return [outcomes[index] for index in range(len(commands))]
@@ -116,7 +128,8 @@ async def commit(
     key: Key | None = None,
 ) -> Outcome:
     """Write one draft and, with it, the rows it folds to and the answer to a repetition."""
-    (outcome,) = await commit_all(connection, [seal(user_id, draft, actor, reason, key)])
+    packed = pack(seal(user_id, draft, actor, reason, key))
+    (outcome,) = await commit_all(connection, [packed])
     return outcome
 
 

@@ -207,22 +207,23 @@ def evolve(task: Task, event: TaskEvent, stamp: Stamp) -> Task:
                 position=position,
             )
         case "TaskCompleted":
-            return task._replace(
-                completed=True, completed_at=at, updated_at=at, version=version, position=position
-            )
+            return _marked(task, True, task.deleted, at, stamp)
         case "TaskReopened":
-            return task._replace(
-                completed=False,
-                completed_at=None,
-                updated_at=at,
-                version=version,
-                position=position,
-            )
+            return _marked(task, False, task.deleted, None, stamp)
         case "TaskDeleted":
-            return task._replace(deleted=True, updated_at=at, version=version, position=position)
+            return _marked(task, task.completed, True, task.completed_at, stamp)
         case "TaskRestored":
-            return task._replace(deleted=False, updated_at=at, version=version, position=position)
+            return _marked(task, task.completed, False, task.completed_at, stamp)
     assert_never(event)
+
+
+def _marked(
+    task: Task, completed: bool, deleted: bool, completed_at: datetime | None, stamp: Stamp
+) -> Task:
+    """Return the task, completed or not and deleted or not. (``_replace`` takes three
+    times as long, and a replay does little else.)"""
+    position, version, at = stamp
+    return Task(*task[:7], completed, deleted, task.created_at, at, completed_at, version, position)
 
 
 def fold(history: Iterable[tuple[TaskEvent, Stamp]], task: Task = NO_TASK) -> Task:
@@ -240,7 +241,7 @@ def decide(task: Task, command: TaskCommand) -> list[TaskEvent]:
     """
     match command:
         case CreateTask():
-            return [TaskCreated(**command.model_dump())]
+            return [TaskCreated(**vars(command))]
         case _ if task.version == 0:
             raise Refused(
                 "not_found", f"There is no task {task.id}.", "list_tasks shows the ids that exist."

@@ -20,7 +20,7 @@ current: ContextVar[tuple[Context, frozenset[str]]] = ContextVar("caller")
 _CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _NO_ID = -1
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\U0001ffff]|[\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\U0001ffff]|[\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
 
 
 def of(request: ServerRequestContext[Any, Any], principal: str) -> tuple[Context, frozenset[str]]:

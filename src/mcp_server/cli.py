@@ -7,8 +7,9 @@ become a line on standard error and an exit code (``mcp_server.failure``).
 
 import sys
 from collections.abc import Callable
-from importlib import import_module
+from importlib import import_module, metadata
 from io import TextIOWrapper
+from typing import Annotated
 
 import psycopg
 import typer
@@ -53,6 +54,12 @@ def main() -> None:
     _run(_app([asked] if asked in COMMANDS else list(COMMANDS)), "tasktrail")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tasktrail {metadata.version('tasktrail')}")  # noqa: T201 - this is the command line
+        raise typer.Exit
+
+
 def rebuild_main() -> None:
     """Run ``rebuild-projections``."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
@@ -67,10 +74,19 @@ def _app(names: list[str]) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
-    app.callback()(lambda: None)  # with one command alone typer would leave out its name
+    app.callback()(_tasktrail)  # with one command alone typer would leave out its name
     for name in names:
         app.command(name)(_load(name))
     return app
+
+
+def _tasktrail(
+    _: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, help="Print the version.", callback=_version),
+    ] = False,
+) -> None:
+    pass
 
 
 def _load(name: str) -> Callable[..., None]:

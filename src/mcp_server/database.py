@@ -3,7 +3,7 @@ a refusal that an agent can act on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -15,12 +15,15 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from events.errors import Refused
 from events.ledger import Json
-from events.store import Connection, Outcome
+from events.store import Connection, Outcome, pack
 from mcp_server.pool import Pool
 from mcp_server.writer import Writer
 
 T = TypeVar("T")
 _Places = WeakValueDictionary[str, asyncio.Semaphore]
+
+LONG = 64 * 1024
+"""Characters of a command that is written apart from those of others; a task has about 1,000."""
 
 _AWAY = (
     psycopg.OperationalError,  # also timeouts, deadlocks, a full disk, a shutdown
@@ -40,6 +43,7 @@ class Database:
         self._wait = wait
         self._pool = Pool(conninfo, size, wait, configure=_configure)
         self._writer = Writer(self._pool)
+        self._writer_of_long = Writer(self._pool, writers=1, group=1)
         self._half = max(1, size // 2)
         self._turns: _Places = WeakValueDictionary()
         self._shares: _Places = WeakValueDictionary()
@@ -93,8 +97,10 @@ class Database:
 
         Raises: Refused ``unavailable``.
         """
+        packed = pack(sealed)
+        writer = self._writer_of_long if len(packed.text) > LONG else self._writer
         try:
-            return await self._writer.commit(sealed)
+            return await writer.commit(packed)
         except _AWAY as error:
             raise _unavailable() from error
 
@@ -124,7 +130,7 @@ class Database:
         if place is None:
             place = places[user_id] = asyncio.Semaphore(most)
         try:
-            async with asyncio.timeout(self._wait):
+            async with asyncio.timeout(self._wait) if place.locked() else nullcontext():
                 await place.acquire()
         except TimeoutError as error:
             raise _unavailable() from error
@@ -136,12 +142,15 @@ class Database:
 
 _LIMITS = """
 SELECT set_config('statement_timeout', '15s', false), set_config('lock_timeout', '5s', false),
-    set_config('idle_in_transaction_session_timeout', '15s', false)
+    set_config('idle_in_transaction_session_timeout', '15s', false),
+    set_config('enable_bitmapscan', 'off', false)
 """
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    """Limit how long a statement may take, and how long it may wait for a lock.
+    """Limit how long a statement may take, and how long it may wait for a lock; and let pages walk
+    an index in its order. Postgres knows what the average user has, not this one: it would gather
+    everything that a big user has, to sort it. (search_tasks allows its index again.)
 
     Not through a pooler that gives each transaction another connection: there nothing may be set
     or prepared for a session (docs/settings.md says what to set on the role instead). Such a pooler

@@ -12,6 +12,11 @@ class Failure(Exception):
     exit_code = 1
 
 
+def why(error: Exception) -> str:
+    """Return what went wrong in words: of what the system refused without its number."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 class Problem(NamedTuple):
     """One thing that is wrong, and what to do about it; neither quotes a secret."""
 

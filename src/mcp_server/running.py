@@ -26,7 +26,7 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
         PostgresUnavailable: the embedded Postgres cannot be started.
         Refused: ``unavailable``.
     """
-    opening = target.opened(settings)
+    opening = target.opened(settings, create=True)
     found = await asyncio.to_thread(opening.__enter__)
     try:
         async with Database(found.server) as pool:

@@ -19,7 +19,10 @@ class Unsafe(Failure):
 
 
 class Facts(NamedTuple):
-    """What the database says of itself and of the login. ``groups``: whose rights the login has."""
+    """What the database says of itself and of the login.
+
+    ``groups``: whose rights the login has; ``open_tables``: where users are not kept apart.
+    """
 
     login: str
     superuser: bool
@@ -28,6 +31,7 @@ class Facts(NamedTuple):
     there: bool
     server_version: int
     risky: list[str]
+    open_tables: list[str]
 
 
 _FACTS = """
@@ -42,7 +46,12 @@ SELECT current_user::text, r.rolsuper, r.rolbypassrls,
     current_setting('server_version_num')::int,
     ARRAY(SELECT s.name FROM pg_catalog.pg_settings s
           WHERE s.name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND s.setting = 'off'
-          ORDER BY s.name)
+          ORDER BY s.name),
+    ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'tasktrail'
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'user_id'
+          WHERE c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
+          ORDER BY c.relname)
 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
 """
 
@@ -59,7 +68,13 @@ async def refuse_unsafe(connection: Connection, *, allowed: bool) -> None:
 async def find_problems(connection: Connection) -> list[Problem]:
     """Return what is wrong; nothing if this login and this server are fit."""
     facts = await learn(connection)
-    found = [_isolation(facts), _rights(facts), _durability(facts), _version(facts)]
+    found = [
+        _isolation(facts),
+        _walls(facts),
+        _rights(facts),
+        _durability(facts),
+        _version(facts),
+    ]
     if facts.superuser or facts.groups or not facts.there:
         found.append(_schema(await migrated_to(connection)))
     return [problem for problem in found if problem is not None]
@@ -89,6 +104,18 @@ def _isolation(facts: Facts) -> Problem | None:
         "Make one that may only do what the server does, and put it in DATABASE_URL (keep this one"
         " as ADMIN_DATABASE_URL):\n"
         "  CREATE ROLE tasktrail_server LOGIN PASSWORD '...' IN ROLE tasktrail_app;",
+    )
+
+
+def _walls(facts: Facts) -> Problem | None:
+    if not facts.open_tables:
+        return None
+    return Problem(
+        f"Row-level security is not forced on {' and '.join(facts.open_tables)}: users would not be"
+        " isolated from each other by the database.",
+        "Find out who switched it off. For each of these tables let its owner run:\n"
+        f"  ALTER TABLE tasktrail.{facts.open_tables[0]}"
+        " ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;",
     )
 
 

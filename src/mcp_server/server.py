@@ -20,6 +20,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.context import Context as McpContext
 from mcp_types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolResult,
     GetPromptResult,
@@ -53,6 +54,8 @@ _HOUR = CacheHint(ttl_ms=3_600_000, scope="public")
 _NEVER = CacheHint(ttl_ms=0, scope="private")
 _LEGACY_RESOURCE_NOT_FOUND = -32002
 _RESOURCE = re.compile(r"(task|conversation)://([0-9]{1,16})", re.ASCII)
+
+_COUNTED_APART = ("tools/call", "resources/read")
 
 RECEIPT = "tasktrail/receipt"
 """The key in the `_meta` of a write's result: `position:hash` (`tasktrail verify --receipt`)."""
@@ -96,6 +99,7 @@ class TasktrailServer(MCPServer[None]):
         self._database = database
         self._principal = principal
         self._limiter = Limiter(settings.rate_limit)
+        self._limiter_of_the_rest = Limiter(settings.rate_limit)
         self._tools = catalogue.profile(settings.tools)
         for prompt in prompts.ALL:
             self.prompt()(prompt)
@@ -106,6 +110,7 @@ class TasktrailServer(MCPServer[None]):
         """Know the caller before anything is done; keep lists that depend on a token private."""
         before = caller.current.set(caller.of(ctx, self._principal))
         try:
+            self._refuse_too_many_of_the_rest(ctx.method)
             result = await call_next(ctx)
         finally:
             caller.current.reset(before)
@@ -177,11 +182,23 @@ class TasktrailServer(MCPServer[None]):
     def _refuse_too_many(self, who: Context) -> None:
         seconds = self._limiter.take(who.user_id)
         if seconds is not None:
-            raise Refused(
-                "rate_limited",
-                f"Too many calls; the next one is possible in {seconds:.1f} seconds.",
-                "Wait that long. If you are in a loop, stop it.",
-                {"retry_after_seconds": round(seconds, 3)},
+            raise _too_many(seconds)
+
+    def _refuse_too_many_of_the_rest(self, method: str) -> None:
+        """Lists, prompts and the like count by themselves: no handshake uses up a tool's calls.
+
+        Raises: MCPError.
+        """
+        if method in _COUNTED_APART:
+            return
+        who, _ = caller.current.get()
+        seconds = self._limiter_of_the_rest.take(who.user_id)
+        if seconds is not None:
+            refusal = _too_many(seconds)
+            raise MCPError(
+                code=INTERNAL_ERROR,
+                message=f"{refusal.message} {refusal.hint}",
+                data={"code": refusal.code, **refusal.details},
             )
 
     async def get_prompt(
@@ -240,9 +257,20 @@ class TasktrailServer(MCPServer[None]):
         except Refused as refusal:
             if refusal.code in ("not_found", "conversation_not_found"):
                 raise _no_resource(uri, context) from None
-            raise MCPError(code=-32603, message=f"{refusal.message} {refusal.hint}") from None
+            raise MCPError(
+                code=INTERNAL_ERROR, message=f"{refusal.message} {refusal.hint}"
+            ) from None
         text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
         return [ReadResourceContents(content=text, mime_type="application/json")]
+
+
+def _too_many(seconds: float) -> Refused:
+    return Refused(
+        "rate_limited",
+        f"Too many calls; the next one is possible in {seconds:.1f} seconds.",
+        "Wait that long. If you are in a loop, stop it.",
+        {"retry_after_seconds": round(seconds, 3)},
+    )
 
 
 def _no_resource(uri: Any, context: McpContext[Any, Any] | None) -> MCPError:

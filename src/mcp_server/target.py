@@ -9,6 +9,8 @@ from psycopg import sql
 
 from mcp_server import migrate
 from mcp_server.embedded.cluster import Cluster, acquire
+from mcp_server.embedded.home import has_data
+from mcp_server.embedded.unavailable import NoDatabase
 from mcp_server.settings import Settings
 
 SERVER_LOGIN = "tasktrail_server"
@@ -36,16 +38,22 @@ class Target:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Target]:
+def opened(settings: Settings, *, create: bool = False) -> Iterator[Target]:
     """Yield where the database is; the embedded one runs at least as long as this lasts.
 
+    ``create``: make the embedded one if there is none. Only what fills a database does that: a
+    command that reads one would otherwise find nothing in a home that was mistyped, and say so.
+
     Raises:
-        PostgresUnavailable: the embedded Postgres cannot be started.
+        NoDatabase: there is no embedded one.
+        PostgresUnavailable: it cannot be started.
     """
     if settings.server_conninfo is not None:
         server = settings.server_conninfo
         yield Target(server, settings.admin_conninfo or server, server)
         return
+    if not (create or has_data(settings.home)):
+        raise NoDatabase(settings.home)
     with acquire(settings.home, bin_dir=settings.pg_bin) as cluster:
         superuser = cluster.conninfo("postgres")
         migrated = migrate.upgrade(superuser)

@@ -2,9 +2,13 @@
 
 A busy server spends more on each transaction than on what is in it: the round trip, the commit, the
 change from one process to another. So a command is sent at once if a writer is free; those that
-arrive while all are busy wait, and the next that is free takes all of them: nothing waits for
-company. Each still has its own outcome, and if a group fails as a whole, each of its commands is
+arrive while all are busy wait, and the next that is free takes its share of them: nothing waits for
+company. (Its share, not all: soon everybody would be in one group, the server idle while the client
+computes.) Each still has its own outcome, and if a group fails as a whole, each of its commands is
 sent by itself: nobody suffers for another's fault.
+
+Nor for another's length. A command of fifty tasks with long descriptions takes seconds; it goes to
+a writer of its own, alone (mcp_server.database), so long ones wait for long ones only.
 
 Nor for another's lock. A command whose user's ledger another session holds (another process, an
 erasure, a rebuild) is put aside and looked at again soon: neither a connection nor a lock waits.
@@ -17,8 +21,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from events.ledger import Json
-from events.store import Outcome, commit_all
+from events.store import Outcome, Packed, commit_all
 from mcp_server.pool import Connection, Pool
 
 WRITERS = 2
@@ -31,35 +34,39 @@ LOCK_SECONDS = 5.0
 
 
 class Waiting(NamedTuple):
-    """A sealed command, where its outcome goes, and since when (the loop's time) it waits."""
+    """A command, where its outcome goes, and since when (the loop's time) it waits."""
 
-    sealed: Json
+    command: Packed
     outcome: asyncio.Future[Outcome]
     since: float
 
 
 class Writer:
-    """Writes sealed commands, of which no two that are under way may be of the same user."""
+    """Writes commands, of which no two that are under way may be of the same user."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, writers: int = WRITERS, group: int = GROUP) -> None:
+        """``writers``: connections at most; ``group``: commands in a transaction at most."""
         self._pool = pool
+        self._writers = writers
+        self._group = group
         self._waiting: deque[Waiting] = deque()
         self._busy = 0
+        self._under_way = 0
         self._tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 
-    async def commit(self, sealed: Json) -> Outcome:
+    async def commit(self, command: Packed) -> Outcome:
         """Write one command and return what it came to.
 
         Raises: as the pool does; psycopg.Error: LockNotAvailable after LOCK_SECONDS.
         """
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Outcome] = loop.create_future()
-        self._queue(Waiting(sealed, outcome, loop.time()))
+        self._queue(Waiting(command, outcome, loop.time()))
         return await outcome
 
     def _queue(self, waiting: Waiting) -> None:
         self._waiting.append(waiting)
-        if self._busy < WRITERS:
+        if self._busy < self._writers:
             self._busy += 1
             task = asyncio.create_task(self._write())
             self._tasks.add(task)
@@ -73,8 +80,11 @@ class Writer:
                     async with self._pool.connection() as connection:
                         while group:
                             await self._write_group(connection, group)
+                            await asyncio.sleep(0)  # let those who have their answer ask again
+                            self._under_way -= len(group)
                             group = self._next()
                 except Exception as error:  # noqa: BLE001 - raised where the command came from
+                    self._under_way -= len(group)
                     for waiting in group:
                         if not waiting.outcome.done():
                             waiting.outcome.set_exception(error)
@@ -82,12 +92,15 @@ class Writer:
             self._busy -= 1
 
     def _next(self) -> list[Waiting]:
-        count = min(len(self._waiting), GROUP)
+        """Take an even share of all commands, so that all writers are at work."""
+        share = -(-(len(self._waiting) + self._under_way) // self._writers)
+        count = min(len(self._waiting), share, self._group)
+        self._under_way += count
         return [self._waiting.popleft() for _ in range(count)]
 
     async def _write_group(self, connection: Connection, group: list[Waiting]) -> None:
         try:
-            outcomes = await commit_all(connection, [waiting.sealed for waiting in group])
+            outcomes = await commit_all(connection, [waiting.command for waiting in group])
         except psycopg.Error:
             if len(group) == 1 or connection.broken:
                 raise
@@ -99,7 +112,7 @@ class Writer:
 
     async def _write_alone(self, connection: Connection, waiting: Waiting) -> None:
         try:
-            (outcome,) = await commit_all(connection, [waiting.sealed])
+            (outcome,) = await commit_all(connection, [waiting.command])
         except psycopg.Error as error:
             if not waiting.outcome.done():
                 waiting.outcome.set_exception(error)

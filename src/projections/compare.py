@@ -46,9 +46,14 @@ def _shown(is_: Any, should: Any) -> str:
 
 
 def compare(
-    snapshot: Snapshot, replays: dict[str, Replay], passed_over: set[str], every: bool = False
+    snapshot: Snapshot,
+    replays: dict[str, Replay],
+    passed_over: set[str],
+    every: bool = False,
+    words: bool = False,
 ) -> Iterator[Wrong]:
     """Yield the rows of the span that are wrong, or every row; none of users ``passed_over``.
+    ``words``: look at what the full-text search finds them by, too.
 
     A user who has rows and no replay has no ledger.
     """
@@ -56,7 +61,7 @@ def compare(
     for table in READ_TABLES:
         expected = {user_id: dict(table.of(replay)) for user_id, replay in replays.items()}
         last = len(table.fields) + 1
-        for row in snapshot.read_table(table):
+        for row in snapshot.read_table(table, words):
             user_id, id_, live, stale = row[0], row[1], row[1:last], row[last]
             right = expected.get(user_id, nothing).pop(id_, None)
             if (right != live or stale or every) and user_id not in passed_over:

@@ -1,6 +1,6 @@
-"""Questions to the ledger itself: pages of what happened, streams as they were, undoable spans."""
+"""Questions to the ledger itself: pages of what happened, and what became of single things."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -71,15 +71,23 @@ async def page(
     connection: Connection, user_id: str, filter_: Filter, limit: int, below: int = END
 ) -> list[Record]:
     """Return at most ``limit`` events before position ``below``, newest first."""
+    cursor = await connection.execute(*of_page(user_id, filter_, limit, below), binary=True)
+    return [Record(*row) for row in await cursor.fetchall()]
+
+
+def of_page(
+    user_id: str, filter_: Filter, limit: int, below: int = END
+) -> tuple[str, dict[str, Any]]:
+    """Return the statement that ``page`` runs, and its parameters."""
+    one_stream = filter_.stream is not None and filter_.caused_in is None
+    order = "e.version" if one_stream else "e.position"  # each has an index; the order is the same
     statement = f"""
         SELECT e.* FROM tasktrail.as_user(%(user_id)s) AS u, LATERAL (
             SELECT {_COLUMNS} FROM tasktrail.events e
             WHERE e.user_id = u AND e.position < %(below)s{_where(filter_)}
-            ORDER BY e.position DESC LIMIT %(limit)s
+            ORDER BY {order} DESC LIMIT %(limit)s
         ) AS e ORDER BY e.position DESC"""
-    parameters = {**_parameters(user_id, filter_), "below": below, "limit": limit}
-    cursor = await connection.execute(statement, parameters, binary=True)
-    return [Record(*row) for row in await cursor.fetchall()]
+    return statement, {**_parameters(user_id, filter_), "below": below, "limit": limit}
 
 
 def _parameters(user_id: str, filter_: Filter) -> dict[str, Any]:
@@ -113,33 +121,77 @@ async def walk(
         parameters["after"] = found[-1].position
 
 
-_STREAMS = f"""
+Subject = tuple[str, int, int | None]
+"""A stream's type and id, and the id of one message of it; None: the task or conversation itself.
+(``projections.story.Thing`` is one.)"""
+
+# A walk for each stream, and in order of its index: without statistics, or with those of many small
+# users, Postgres would rather read a whole ledger and join.
+_CHANGES = f"""
 SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
-    SELECT {_COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS s(stream_type, stream_id)
-    JOIN tasktrail.events e
-    ON e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
-    WHERE e.position > %s AND e.position <= %s
-    ORDER BY e.position LIMIT %s
+    SELECT e.* FROM (
+        SELECT stream_type, stream_id, bool_or(message_id IS NULL) AS itself,
+            array_agg(message_id) AS messages, array_agg(message_id::text) AS named
+        FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS s(stream_type, stream_id, message_id)
+        GROUP BY stream_type, stream_id
+    ) AS s, LATERAL (
+        SELECT {_COLUMNS} FROM tasktrail.events e
+        WHERE e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
+        AND e.position > %s AND e.position <= %s
+        AND CASE -- in this order: a body is long, and most are not looked into
+            WHEN s.stream_type <> 'conversation' THEN true
+            WHEN e.type LIKE 'Conversation%%' THEN s.itself
+            WHEN e.type = 'MessageAdded' OR e.body IS NULL THEN e.position = ANY (s.messages)
+            ELSE e.body->'data'->>'message_id' = ANY (s.named)
+        END
+        ORDER BY e.version LIMIT %s
+    ) AS e ORDER BY e.position LIMIT %s
 ) AS e ORDER BY e.position
 """
 
 
-async def streams(
-    connection: Connection, user_id: str, which: set[Stream], until: int = END
+def of_changes(
+    user_id: str, subjects: Collection[Subject], after: int, until: int
+) -> tuple[str, tuple[object, ...]]:
+    """Return the statement that ``changes`` runs for a page, and its parameters."""
+    columns = [list(column) for column in zip(*subjects, strict=True)]
+    return _CHANGES, (user_id, *columns, after, until, PAGE, PAGE)
+
+
+async def changes(
+    connection: Connection, user_id: str, subjects: Collection[Subject], until: int = END
 ) -> AsyncIterator[list[Record]]:
-    """Yield all events of some streams up to position ``until``, oldest first, in pages."""
-    types = [type_ for type_, _ in which]
-    ids = [id_ for _, id_ in which]
+    """Yield the events about some things up to position ``until``, oldest first, in pages."""
     after = 0
-    while which:
-        parameters = (user_id, types, ids, after, until, PAGE)
-        cursor = await connection.execute(_STREAMS, parameters, binary=True)
+    while subjects:
+        statement, parameters = of_changes(user_id, subjects, after, until)
+        cursor = await connection.execute(statement, parameters, binary=True)
         found = [Record(*row) for row in await cursor.fetchall()]
         if found:
             yield found
         if len(found) < PAGE:
             return
         after = found[-1].position
+
+
+_VERSIONS = """
+SELECT v.* FROM tasktrail.as_user(%s) AS u, LATERAL (
+    SELECT s.stream_type, s.stream_id, max(e.version)
+    FROM unnest(%s::text[], %s::bigint[]) AS s(stream_type, stream_id)
+    JOIN tasktrail.events e
+    ON e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
+    GROUP BY s.stream_type, s.stream_id
+) AS v
+"""
+
+
+async def versions(
+    connection: Connection, user_id: str, which: Collection[Stream]
+) -> dict[Stream, int]:
+    """Return the current version of each of some streams."""
+    columns = [[type_ for type_, _ in which], [id_ for _, id_ in which]]
+    cursor = await connection.execute(_VERSIONS, (user_id, *columns), binary=True)
+    return {(type_, id_): version for type_, id_, version in await cursor.fetchall()}
 
 
 _TASK_EVENTS = """

@@ -19,8 +19,8 @@ class ReadTable(NamedTuple):
 
     ``of`` returns a replay's rows by id. ``stream`` is the column that names the row's stream.
     ``stale`` is an SQL expression on the row ``t``: the name of a column that is derived from the
-    others and is not as they say, or NULL. (Only what is cheap: words for the full-text search are
-    derived anew by ``rebuild-projections --rewrite``.)
+    others and is not as they say, or NULL. ``stale_words`` is the same for what takes long:
+    the words of the full-text search.
     """
 
     name: LiteralString
@@ -30,6 +30,7 @@ class ReadTable(NamedTuple):
     of: Callable[[Replay], dict[int, Row]]
     row: Callable[..., Row]
     stale: LiteralString = "NULL::text"
+    stale_words: LiteralString = "NULL::text"
 
 
 def _fields(row: Any) -> tuple[LiteralString, ...]:
@@ -54,7 +55,13 @@ TASKS = ReadTable(
         WHEN t.urgency <> CASE t.priority
             WHEN 'high' THEN 3 WHEN 'medium' THEN 2 WHEN 'low' THEN 1 ELSE 0 END THEN 'urgency'
         WHEN t.due_order <> coalesce(t.due_at, 'infinity') THEN 'due_order'
+        WHEN t.title_key <> lower(CASE WHEN strpos(t.title, '  ') = 0 THEN t.title
+            ELSE regexp_replace(t.title, ' +', ' ', 'g') END) THEN 'title_key'
     END
+    """,
+    """
+    CASE WHEN t.search <> tasktrail.searchable(t.title, t.tags, t.description)
+        || array_to_tsvector(ARRAY[tasktrail.owner_lexeme(t.user_id)]) THEN 'search' END
     """,
 )
 CONVERSATIONS = ReadTable(

@@ -46,9 +46,16 @@ def rebuild(
 
 
 def scan(
-    connection: Connection[Any], span: Span, every: bool = False, tell: bool = True
+    connection: Connection[Any],
+    span: Span,
+    every: bool = False,
+    tell: bool = True,
+    words: bool = False,
 ) -> tuple[Report, list[Drift]]:
-    """Return what is wrong, twice: if ``tell``, to be told; and (or ``every`` row) to be mended."""
+    """Return what is wrong, twice: if ``tell``, to be told; and (or ``every`` row) to be mended.
+
+    ``words``: as for ``compare``.
+    """
     with snapshot(connection, span) as seen:
         heads: dict[str, int] = dict(
             seen.rows(
@@ -59,7 +66,7 @@ def scan(
         findings = [fold.fault for fold in folds.values() if fold.fault is not None]
         replays = {u: fold.replay for u, fold in folds.items() if fold.fault is None}
         drifts: dict[str, Drift] = {}
-        for wrong in compare(seen, replays, folds.keys() - replays.keys(), every):
+        for wrong in compare(seen, replays, folds.keys() - replays.keys(), every, words):
             user_id = wrong.user_id
             drifts.setdefault(user_id, Drift(user_id, heads.get(user_id, 0), [])).rows.append(wrong)
             if tell:

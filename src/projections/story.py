@@ -49,7 +49,8 @@ def thing_of(record: Record) -> Thing:
         raise Unreadable(record.position) from None
 
 
-def _begins(record: Record) -> bool:
+def begins(record: Record) -> bool:
+    """Whether nothing has to be known to tell this event."""
     return record.version == 1 or record.type in ("MessageAdded", "LedgerErased")
 
 
@@ -109,7 +110,7 @@ class _Teller:
             if record.body is None:
                 continue
             thing = thing_of(record)
-            if _begins(record):
+            if begins(record):
                 begun.add(thing)
             elif self._skips or not (thing in self._known or thing in begun):
                 missing.setdefault(thing, self._known.get(thing, 0))

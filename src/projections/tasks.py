@@ -62,11 +62,12 @@ _ORDERS: dict[Sort, _Order] = {
 }
 _URGENCY = {"high": 3, "medium": 2, "low": 1, None: 0}
 
+# In terms of indexed columns, where there are such.
 _CONDITIONS = {
-    "priority": "t.priority = %(priority)s",
+    "priority": "t.urgency = %(urgency)s",
     "tag": "%(tag)s = ANY(t.tags)",
     "due_before": "t.due_order < %(due_before)s",
-    "due_from": "t.due_at >= %(due_from)s",
+    "due_from": "t.due_order >= %(due_from)s AND t.due_order < 'infinity'",
 }
 
 
@@ -112,6 +113,7 @@ def question(
 ) -> tuple[str, dict[str, Any]]:
     """Return the statement that ``list_tasks`` runs, and its parameters."""
     parameters: dict[str, Any] = {**filter_._asdict(), "user_id": user_id, "limit": limit}
+    parameters["urgency"] = _URGENCY[filter_.priority]
     for number, value in enumerate(after or ()):
         parameters[f"after_{number}"] = value
     return _statement(filter_, sort, after is not None), parameters

@@ -16,8 +16,9 @@ from psycopg import Connection
 from pydantic import ValidationError
 
 from events.catalog import UnknownEvent
-from events.ledger import Chain, Head, Record, microseconds
+from events.ledger import Chain, Head, Json, NotOurs, jcs, microseconds
 from events.replay import Replay
+from events.stamp import Stamp
 from projections.compare import compare
 from projections.finding import Finding
 from projections.fold import unreadable, why
@@ -37,6 +38,13 @@ _FIELDS = (
 )
 
 
+_Row = tuple[Any, ...]
+"""A user, and the columns of an event."""
+
+_ACTORS = 1000
+"""Actors that are kept."""
+
+
 class _Ledger(NamedTuple):
     """A row of ``tasktrail.ledgers``."""
 
@@ -48,12 +56,13 @@ class _Ledger(NamedTuple):
 _NO_LEDGER = _Ledger(0, b"", _EPOCH)
 
 
-def verify(connection: Connection[Any], span: Span) -> Report:
-    """Verify what is in ``span``. ``connection`` is in autocommit mode."""
+def verify(connection: Connection[Any], span: Span, words: bool = False) -> Report:
+    """Verify what is in ``span``. ``connection`` is in autocommit mode. ``words``: as for
+    ``compare``."""
     if span.whole:
         with snapshot(connection, span) as seen:
-            return _Verifier(seen).everything()
-    report, _ = scan(connection, span)
+            return _Verifier(seen).everything(words)
+    report, _ = scan(connection, span, words=words)
     if span.first:  # a chain cannot be cut into streams: the first part has all of it
         with snapshot(connection, Span(0, user_id=span.user_id)) as seen:
             findings = _Verifier(seen).chains()
@@ -68,59 +77,78 @@ class _Verifier:
         self._seen = seen
         self._ledgers = _read_ledgers(seen)
         self._findings: list[Finding] = []
+        self._actors: dict[str, Json | bytes] = {}
 
-    def everything(self) -> Report:
+    def everything(self, words: bool) -> Report:
         """Verify chains, events and read rows."""
         replays: dict[str, Replay] = {}
         passed_over: set[str] = set()
         events = 0
-        for user_id, records in self._users():
+        for user_id, its in self._users():
             replay = Replay()
             chain = Chain(user_id)
-            readable = self._follow(user_id, records, chain, replay)
+            readable = self._follow(user_id, its, chain, replay)
             events += chain.position
             replays[user_id] = replay
             whole = self._close(user_id, chain)
             if not (readable and whole):
                 passed_over.add(user_id)
                 del replays[user_id]
-        for wrong in compare(self._seen, replays, passed_over):
+        for wrong in compare(self._seen, replays, passed_over, words=words):
             self._findings += wrong.findings()
         rows = sum(len(table.of(replay)) for table in READ_TABLES for replay in replays.values())
         return Report(len(self._ledgers), events, rows, 0, self._findings)
 
     def chains(self) -> list[Finding]:
         """Verify the chains alone."""
-        for user_id, records in self._users():
+        for user_id, its in self._users():
             chain = Chain(user_id)
-            for record in records:
-                chain.add(record)
+            self._follow(user_id, its, chain, None)
             self._close(user_id, chain)
         return self._findings
 
-    def _users(self) -> Iterator[tuple[str, Iterator[Record]]]:
+    def _users(self) -> Iterator[tuple[str, Iterator[_Row]]]:
         """Yield each user with all events, oldest first; at last those who have none."""
         without = set(self._ledgers)
         for user_id, rows in groupby(_read_events(self._seen), itemgetter(0)):
             without.discard(user_id)
-            yield user_id, map(_record, rows)
+            yield user_id, rows
         for user_id in sorted(without):
             yield user_id, iter(())
 
     def _follow(
-        self, user_id: str, records: Iterable[Record], chain: Chain, replay: Replay
+        self, user_id: str, rows: Iterable[_Row], chain: Chain, replay: Replay | None
     ) -> bool:
-        """Check and fold each event; return whether all can be read."""
-        readable = True
-        for record in records:
-            chain.add(record)
-            if readable:
+        """Check each event, and fold it if there is a ``replay``; return whether all can be read.
+
+        This runs for every event there is: it makes no record, and reads an actor once.
+        """
+        readable, actor_of, add = True, self._actor_of, chain.add_columns
+        for row in rows:
+            _, position, stream_type, stream_id, version, type_, schema_version, *rest = row
+            event_id, command_id, actor, commitment, text, *seals = rest
+            body = None if text is None else _loads(text)
+            place = position, stream_type, stream_id, version, type_, schema_version
+            add(*place, event_id, command_id, actor_of(actor), commitment, body, *seals)
+            if readable and replay is not None and body is not None:
+                data = body.get("data") if isinstance(body, dict) else None
+                stamp = Stamp(position, version, seals[-1])
                 try:
-                    replay.add(record)
+                    replay.add_data(type_, schema_version, data, stream_id, stamp)
                 except (UnknownEvent, ValidationError) as error:
                     readable = False
-                    self._findings.append(unreadable(user_id, record.position, why(error)))
+                    self._findings.append(unreadable(user_id, position, why(error)))
         return readable
+
+    def _actor_of(self, text: str) -> Json | bytes:
+        """Return an actor in canonical form if it has one. A client does many things, and without
+        a trace they all have the same."""
+        known = self._actors.get(text)
+        if known is None:
+            if len(self._actors) == _ACTORS:
+                self._actors.clear()
+            known = self._actors[text] = _canonical(_loads(text))
+        return known
 
     def _close(self, user_id: str, chain: Chain) -> bool:
         """Compare with the head; return whether events are neither missing nor added."""
@@ -156,30 +184,15 @@ def _read_events(seen: Snapshot) -> Iterator[tuple[Any, ...]]:
     )
 
 
-def _record(row: tuple[Any, ...]) -> Record:
-    """Return the record. JSON beyond JCS, as a number of 400 digits, becomes an empty object."""
-    _, position, stream_type, stream_id, version, type_, schema_version, *rest = row
-    event_id, command_id, actor, commitment, body, salt, content_hash, hash_, recorded_at = rest
-    return Record(
-        position,
-        stream_type,
-        stream_id,
-        version,
-        type_,
-        schema_version,
-        event_id,
-        command_id,
-        _loads(actor),
-        commitment,
-        None if body is None else _loads(body),
-        salt,
-        content_hash,
-        hash_,
-        recorded_at,
-    )
+def _canonical(actor: Json) -> Json | bytes:
+    try:
+        return jcs(actor)
+    except NotOurs:
+        return actor
 
 
 def _loads(text: str) -> Any:
+    """Return what JSON says. What is beyond JCS, as a number of 400 digits, is an empty object."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

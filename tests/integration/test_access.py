@@ -69,6 +69,31 @@ async def test_a_check_of_one_or_of_all_is_a_look_too(run: Any, database: Databa
     assert records[2]["filters"] == {"receipts": 1}
 
 
+async def test_erasing_and_holding_are_on_record_too(
+    run: Any, database: Database, tmp_path: Path
+) -> None:
+    urls = {"DATABASE_URL": database.app, "ADMIN_DATABASE_URL": database.operator}
+    await run("hold", "user-1", "--reason", "case 12", **urls)
+    refused = await run("erase", "user-1", "--yes", "--reason", "request 17", **urls)
+    assert refused.code == 1
+    await run("hold", "user-1", "--release", **urls)
+    erased = await run("erase", "user-1", "--yes", **urls)
+    assert erased.code == 0
+    (tmp_path / "list.json").write_text((await run("erase", "--list", "--json", **urls)).out)
+    await run("erase", "--replay", str(tmp_path / "list.json"), **urls)
+    await run("hold", "--list", **urls)
+    records = (await run("access", "--json", DATABASE_URL=database.auditor)).lines
+    assert [(each["user"], each["command"], each["filters"]) for each in records] == [
+        ("tasktrail:everybody", "erase", {"list": True}),
+        ("tasktrail:everybody", "hold", {"list": True}),
+        ("user-1", "hold", {"reason": "case 12"}),
+        ("user-1", "erase", {"reason": "request 17"}),
+        ("user-1", "hold", {"release": True}),
+        ("user-1", "erase", {}),
+    ]
+    assert {each["login"] for each in records} == {"tasktrail_test_operator"}
+
+
 async def test_asking_for_a_user_who_is_not_there_is_a_look_too(
     run: Any, database: Database
 ) -> None:

@@ -45,7 +45,10 @@ BREAK_NEW_LINK = """
 UPDATE tasktrail.events SET hash = sha256('x') WHERE user_id = 'ada' AND position = 4;
 """
 MOVE_HEAD = "UPDATE tasktrail.ledgers SET hash = sha256('x') WHERE user_id = 'ada'"
-FORGET = "DELETE FROM tasktrail.checkpoint_heads; DELETE FROM tasktrail.checkpoints"
+FORGET = """
+DELETE FROM tasktrail.checkpoint_heads; DELETE FROM tasktrail.checkpoint_access;
+DELETE FROM tasktrail.checkpoints
+"""
 REPLACE_HEADS = "UPDATE tasktrail.checkpoint_heads SET hash = sha256('x') WHERE user_id = 'ada'"
 
 
@@ -174,6 +177,7 @@ async def test_a_database_put_back_to_an_earlier_state_is_refused(
 
 FORGET_SECOND = """
 DELETE FROM tasktrail.checkpoint_heads WHERE number > 1;
+DELETE FROM tasktrail.checkpoint_access WHERE number > 1;
 DELETE FROM tasktrail.checkpoints WHERE number > 1;
 """
 
@@ -204,6 +208,70 @@ async def test_verify_finds_what_contradicts_a_checkpoint(
     await sign(database, key)
     tamper(database, sql)
     assert user in [each for each, _ in await findings(database)]
+
+
+def look(database: Database, *user_ids: str) -> None:
+    with psycopg.connect(database.auditor, autocommit=True) as connection:
+        for user_id in user_ids:
+            connection.execute("SELECT tasktrail.record_access(%s, '{}')", (user_id,))
+
+
+LAST_LOOK = "WHERE user_id = 'ada' AND number = 2"
+LOOKS = {
+    "the last record cut off": f"DELETE FROM tasktrail.audit_access {LAST_LOOK}",
+    "all records removed": "DELETE FROM tasktrail.audit_access WHERE user_id = 'ada'",
+    "a record changed": f"UPDATE tasktrail.audit_access SET details = '[]' {LAST_LOOK}",
+    "the last record made anew": f"""
+        DELETE FROM tasktrail.audit_access {LAST_LOOK};
+        SELECT tasktrail.record_access('ada', '{{"another": 1}}')
+        """,
+    "the signed end changed": "UPDATE tasktrail.checkpoint_access SET record = 1 "
+    "WHERE user_id = 'ada'",
+    "the signed ends removed": "DELETE FROM tasktrail.checkpoint_access",
+}
+
+
+@pytest.mark.parametrize("forgery", LOOKS)
+async def test_what_was_signed_of_the_records_of_access_cannot_be_taken_back(
+    database: Database, key: Path, forgery: str
+) -> None:
+    look(database, "ada", "bob", "ada")
+    await sign(database, key)
+    look(database, "bob", "eve")
+    assert await findings(database) == []
+    tamper(database, LOOKS[forgery])
+    assert await findings(database) != []
+    with pytest.raises(NotSigned):
+        await sign(database, key)
+
+
+def resigned(key: Path, text: str) -> str:
+    """Return a note that the signer takes for the last one it signed."""
+    note = PrivateKey.read(key.read_text()).sign(text)
+    key.with_name(f"{key.name}.last").write_text(note)
+    return note
+
+
+async def test_checkpoints_from_before_they_covered_access_still_hold(
+    database: Database, key: Path
+) -> None:
+    look(database, "ada")
+    await sign(database, key)
+    with psycopg.connect(database.admin) as connection:
+        row = connection.execute("SELECT note FROM tasktrail.checkpoints").fetchone()
+    assert row is not None
+    statement = checked(row[0], public(key))
+    assert statement.access is not None
+    older = resigned(key, statement._replace(access=None).write())
+    assert "access" not in older
+    tamper(
+        database,
+        "DELETE FROM tasktrail.checkpoint_access;"
+        f"UPDATE tasktrail.checkpoints SET note = '{older}'",
+    )
+    assert await findings(database, trusted=public(key)) == []
+    assert (await sign(database, key))["number"] == 2
+    assert await findings(database, trusted=public(key)) == []
 
 
 async def test_a_note_kept_outside_finds_checkpoints_replaced_wholesale(
@@ -242,6 +310,20 @@ def test_a_place_that_fails_is_said_and_the_others_are_served(
     with pytest.raises(NotKept, match="missing"):
         signed(database, key, "--to", str(missing), "--to", str(tmp_path))
     assert (tmp_path / "checkpoint-00000001.txt").exists()
+
+
+def test_what_the_system_refuses_is_said_in_words(
+    database: Database, key: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyTrouble) as trouble:
+        signed(database, tmp_path / "none.key")
+    assert str(trouble.value) == f"{tmp_path / 'none.key'}: No such file or directory."
+    with pytest.raises(KeyTrouble) as trouble:
+        make_key(key, "example.org/test")
+    assert str(trouble.value) == f"{key}: File exists."
+    with pytest.raises(NotKept) as missed:
+        signed(database, key, "--to", str(tmp_path / "nowhere"))
+    assert "Errno" not in str(missed.value)
 
 
 def test_a_key_that_others_can_read_is_refused(database: Database, key: Path) -> None:

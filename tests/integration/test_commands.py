@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import psycopg
@@ -154,6 +155,48 @@ def test_a_file_that_cannot_be_written_is_a_usage_error(
     said = tasktrail(command, "demo-1-00001", "-o", str(tmp_path / place), DATABASE_URL=seeded)
     assert (said.code, said.out) == (2, "")
     assert is_tidy(said)
+
+
+MAKES_A_DATABASE = {"migrate", "seed", "serve"}
+
+
+@pytest.mark.parametrize("command", sorted({*CALLS} - MAKES_A_DATABASE - {"doctor"}))
+def test_who_only_looks_makes_no_database_in_a_home_that_was_mistyped(
+    tasktrail: Run, tmp_path: Path, command: str
+) -> None:
+    said = call(tasktrail, command, tmp_path)
+    assert (said.code, said.out) == (3, "")
+    assert f"There is no database in {tmp_path / 'home'}." in said.err
+    assert "TASKTRAIL_HOME" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", sorted({*CALLS} - MAKES_A_DATABASE - {"doctor"}))
+def test_it_says_so_in_a_home_that_is_empty_too(
+    tasktrail: Run, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    said = call(tasktrail, command, tmp_path)
+    assert (said.code, said.out) == (3, "")
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_it_says_its_version(tasktrail: Run) -> None:
+    said = tasktrail("--version")
+    assert (said.code, said.out) == (0, f"tasktrail {metadata.version('tasktrail')}\n")
+
+
+@pytest.mark.parametrize("command", ["export", "report"])
+def test_what_is_written_over_is_said(
+    tasktrail: Run, seeded: str, tmp_path: Path, command: str
+) -> None:
+    file = tmp_path / "file"
+    arguments = (command, "demo-1-00001", "-o", str(file))
+    file.touch()  # as mktemp does: there is nothing to lose
+    assert "replaced" not in tasktrail(*arguments, DATABASE_URL=seeded).err
+    said = tasktrail(*arguments, DATABASE_URL=seeded)
+    assert said.code == 0
+    assert f"{file} was there already, and was replaced." in said.err
 
 
 @pytest.mark.parametrize("home", ["/proc/nothing", "/dev/null/home"])

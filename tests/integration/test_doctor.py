@@ -29,6 +29,7 @@ def mends(said: Said) -> str:
 
 
 def test_the_embedded_database_needs_no_mending(tasktrail: Run, home: Path) -> None:
+    tasktrail("migrate", TASKTRAIL_HOME=str(home))
     said = tasktrail("doctor", "--json", TASKTRAIL_HOME=str(home))
     assert (said.code, said.json["problems"]) == (0, [])
     database = said.json["database"]
@@ -43,6 +44,7 @@ def test_its_address_leads_to_its_superuser_while_somebody_uses_it(
 ) -> None:
     from mcp_server.embedded.cluster import acquire
 
+    tasktrail("migrate", TASKTRAIL_HOME=str(home))
     with acquire(home):
         found = tasktrail("doctor", "--json", TASKTRAIL_HOME=str(home)).json["database"]
         address = {name: found[name] for name in ("host", "port", "dbname")}
@@ -52,6 +54,7 @@ def test_its_address_leads_to_its_superuser_while_somebody_uses_it(
 
 
 def test_people_read_the_same(tasktrail: Run, home: Path) -> None:
+    tasktrail("migrate", TASKTRAIL_HOME=str(home))
     said = tasktrail("doctor", TASKTRAIL_HOME=str(home))
     assert said.code == 0
     assert "Nothing is wrong." in said.out
@@ -182,6 +185,17 @@ def test_a_login_that_bypasses_row_level_security_is_no_servers(
     assert "CREATE ROLE tasktrail_server LOGIN" in mends(said)
 
 
+@pytest.mark.parametrize("off", ["DISABLE ROW LEVEL SECURITY", "NO FORCE ROW LEVEL SECURITY"])
+def test_a_table_without_row_level_security_is_found(
+    tasktrail: Run, database: Database, off: str
+) -> None:
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute(f"ALTER TABLE tasktrail.messages {off}".encode())
+    said = tasktrail("doctor", "--json", DATABASE_URL=database.app)
+    assert "not forced on messages" in whats(said)
+    assert "ALTER TABLE tasktrail.messages ENABLE ROW LEVEL SECURITY, FORCE" in mends(said)
+
+
 def test_a_login_that_is_no_member_is_told_what_it_lacks(
     tasktrail: Run, server: Server, database: Database
 ) -> None:
@@ -223,6 +237,25 @@ def test_a_secret_that_others_can_read_is_a_problem(tasktrail: Run, tmp_path: Pa
     assert "auth.secret" not in tasktrail("doctor", "--json", **environment).out
     (tmp_path / "auth.secret").chmod(0o644)
     assert "can be read by others" in whats(tasktrail("doctor", "--json", **environment))
+
+
+@pytest.mark.parametrize("where", ["nowhere", "."])
+def test_binaries_that_are_not_there_are_a_problem(
+    tasktrail: Run, tmp_path: Path, where: str
+) -> None:
+    environment = {"DATABASE_URL": NOWHERE, "TASKTRAIL_HOME": str(tmp_path)}
+    said = tasktrail("doctor", "--json", PG_BIN=str(tmp_path / where), **environment)
+    assert f"PG_BIN: there is no Postgres that runs in {tmp_path / where}" in whats(said)
+
+
+def test_a_home_without_a_database_is_said_and_left_as_it_is(
+    tasktrail: Run, tmp_path: Path
+) -> None:
+    said = tasktrail("doctor", "--json", TASKTRAIL_HOME=str(tmp_path / "typo"))
+    assert said.code == 3
+    assert f"There is no database in {tmp_path / 'typo'}." in whats(said)
+    assert "tasktrail serve" in mends(said)
+    assert not (tmp_path / "typo").exists()
 
 
 def test_an_operators_login_must_be_an_operators(tasktrail: Run, database: Database) -> None:

@@ -83,7 +83,7 @@ async def test_each_line_says_what_it_is_about_and_what_became_of_it(history: An
 async def test_filters(history: Any, arguments: list[str], positions: list[int]) -> None:
     said = await history("--json", *arguments)
     assert [event["position"] for event in said.lines] == positions
-    assert (said.code, said.err) == (0, "")
+    assert (said.code, bool(said.err)) == (0, not positions)
 
 
 async def test_people_get_a_line_for_each(history: Any) -> None:
@@ -126,6 +126,16 @@ async def test_what_was_erased_is_told_without_words(
     }
     assert (await history("--json", "--outcome", "erased", "--last", "1")).lines == told[7:8]
     assert (await history()).code == 0
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--last", "3"]])
+async def test_that_nothing_matches_is_said(history: Any, form: list[str]) -> None:
+    said = await history("--reason", "no such words", *form)
+    assert (said.code, said.out, said.err) == (0, "", "tasktrail: no event matches.\n")
+    said = await history("--task", "1", "--reason", "no such words", *form)
+    assert (said.code, said.out, said.err) == (0, "", "tasktrail: no event matches.\n")
+    said = await history("--task", "999", *form)
+    assert (said.code, said.out, said.err) == (0, "", "tasktrail: there never was a task 999.\n")
 
 
 def test_a_user_nobody_wrote_for_is_said_in_a_line(tasktrail: Run, database: Database) -> None:

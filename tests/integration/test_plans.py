@@ -1,11 +1,13 @@
 """How Postgres answers, for a user with many tasks among many users: with an index, always."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
-from projections import tasks
+from mcp_server.database import _LIMITS
+from projections import history, tasks
 from projections.tasks import Filter, Sort
 from tests.conftest import Server, copy_of
 
@@ -20,36 +22,60 @@ SELECT user_id, n, 'Buy ' || (ARRAY['milk', 'bread', 'paint'])[1 + n % 3] || ' n
 FROM (
     SELECT 'user-1' AS user_id, n FROM generate_series(1, 5000) AS n
     UNION ALL
-    SELECT 'user-' || u, n FROM generate_series(2, 100) AS u, generate_series(1, 50) AS n
+    SELECT 'user-' || u, n FROM generate_series(2, 5000) AS u, generate_series(1, 2) AS n
 ) AS x
 """
 
+_EVENTS = """
+INSERT INTO tasktrail.events (
+    user_id, position, stream_type, stream_id, version, type, schema_version, event_id, command_id,
+    actor, commitment, body, content_hash, hash, recorded_at)
+SELECT user_id, id, 'task', id, 1, 'TaskCreated', 1, gen_random_uuid(), gen_random_uuid(),
+    '{}', '', '{}', '', '', now()
+FROM tasktrail.tasks
+"""
 
-@pytest.fixture(scope="module")
-def plan(server: Server, template: str) -> Iterator[Callable[..., str]]:
-    """Run the statement of ``list_tasks`` as the server does, and return what EXPLAIN says of it
-    and of the statements within it."""
+
+@pytest.fixture(scope="module", params=["analysed", "not analysed"])
+def explained(
+    server: Server, template: str, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., str]]:
+    """Run a statement as the server does, and return what EXPLAIN says of it and of the statements
+    within it; with statistics of the events, and without, as after a burst of writes."""
     with (
         copy_of(server, template) as database,
         psycopg.connect(database.admin, autocommit=True) as connection,
     ):
         connection.execute(_ROWS)
         connection.execute("VACUUM (ANALYZE) tasktrail.tasks")
+        connection.execute(_EVENTS)
+        if request.param == "analysed":
+            connection.execute("VACUUM (ANALYZE) tasktrail.events")
         told: list[str] = []
         connection.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
         for setting in (
             *("LOAD 'auto_explain'", "SET auto_explain.log_min_duration = 0"),
             *("SET auto_explain.log_nested_statements = on", "SET client_min_messages = log"),
-            "SET SESSION AUTHORIZATION tasktrail_server",
+            *(_LIMITS, "SET SESSION AUTHORIZATION tasktrail_server"),
         ):
             connection.execute(setting)
 
-        def plan(user: str, filter_: Filter, sort: Sort) -> str:
+        def explained(statement: str, parameters: Any) -> str:
             told.clear()
-            connection.execute(*tasks.question(user, filter_, sort, 20))
+            connection.execute(statement, parameters)
             return "\n".join(told)
 
-        yield plan
+        yield explained
+
+
+@pytest.fixture
+def plan(explained: Callable[..., str]) -> Callable[..., str]:
+    """Explain the statement of ``list_tasks``."""
+
+    def plan(user: str, filter_: Filter, sort: Sort) -> str:
+        return explained(*tasks.question(user, filter_, sort, 20))
+
+    return plan
 
 
 @pytest.mark.parametrize("query", ["number 4711", "num 47", "milk 48"])
@@ -75,3 +101,40 @@ def test_each_order_walks_its_own_index(
     found = plan(user, Filter(status="pending"), sort)
     assert f"{index} on tasks" in found
     assert "Seq Scan on tasks" not in found
+
+
+STREAM_INDEX = "events_user_id_stream_type_stream_id_version_key on events"
+
+
+@pytest.mark.parametrize("user", [BIG, SMALL])
+def test_the_events_of_some_streams_are_found_without_reading_the_ledger(
+    explained: Callable[..., str], user: str
+) -> None:
+    which: list[history.Subject] = [("task", id_, None) for id_ in range(1, 31)]
+    found = explained(*history.of_changes(user, which, 0, history.END))
+    assert f"Index Scan using {STREAM_INDEX}" in found
+    assert "events_pkey" not in found
+
+
+@pytest.mark.parametrize("user", [BIG, SMALL])
+def test_the_history_of_one_task_is_found_without_reading_the_ledger(
+    explained: Callable[..., str], user: str
+) -> None:
+    found = explained(*history.of_page(user, history.Filter(("task", 17)), 51))
+    assert STREAM_INDEX in found
+    assert "events_pkey" not in found
+
+
+@pytest.mark.parametrize("user", [BIG, SMALL])
+def test_the_newest_history_is_found_without_reading_the_ledger(
+    explained: Callable[..., str], user: str
+) -> None:
+    found = explained(*history.of_page(user, history.Filter(), 201))
+    assert "Index Scan Backward using events_pkey on events" in found
+
+
+@pytest.mark.parametrize("sort", ["created", "priority"])
+def test_a_priority_is_found_without_reading_all_tasks(
+    plan: Callable[..., str], sort: Sort
+) -> None:
+    assert "urgency = '1'" in plan(BIG, Filter(status="pending", priority="low"), sort)

@@ -5,6 +5,7 @@ PgBouncer in transaction mode (`apt install pgbouncer`, then `make pooler`).
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from mcp_server.tools.tasks import AddTask
 from tests.conftest import THOROUGH, Database, temporary_home
 from tests.integration import strangers as strange
 from tests.integration.agents import Agent, Inspector
+from tests.integration.command_line import Run
 from tests.integration.test_isolation import assert_it_was_worth_looking, search
 from tests.mcp.serving import configured, serving
 from tests.pooler import SERVER_CONNECTIONS, Pooler, pooled
@@ -124,12 +126,39 @@ async def test_it_goes_on_after_restarts_under_load(
 
 async def test_the_logins_own_limits_hold(database: Database, pooler: Pooler) -> None:
     """docs/settings.md: through a pooler the limits are set on the role."""
-    login = {"statement_timeout": "'500ms'", "lock_timeout": "'300ms'"}
+    with limited(database, statement_timeout="500ms", lock_timeout="300ms"):
+        await see_that_statements_end(pooler)
+
+
+def test_doctor_says_which_limits_are_missing(
+    database: Database, pooler: Pooler, tasktrail: Run
+) -> None:
+    def problems() -> str:
+        return str(tasktrail("doctor", "--json", DATABASE_URL=pooler.conninfo).json["problems"])
+
+    assert "no statement_timeout or lock_timeout or idle_in" in problems()
+    assert 'ALTER ROLE "tasktrail_server" SET lock_timeout' in problems()
+    with limited(database, statement_timeout="15s", idle_in_transaction_session_timeout="15s"):
+        pooler.command("RECONNECT")
+        assert "no lock_timeout for" in problems()
+    with limited(
+        database,
+        statement_timeout="15s",
+        lock_timeout="5s",
+        idle_in_transaction_session_timeout="15s",
+    ):
+        pooler.command("RECONNECT")
+        assert "pooler" not in problems()
+
+
+@contextmanager
+def limited(database: Database, **limits: str) -> Iterator[None]:
+    """Set limits on the server's role."""
     with psycopg.connect(database.admin, autocommit=True) as admin:
-        for name, value in login.items():
-            admin.execute(f"ALTER ROLE tasktrail_server SET {name} = {value}".encode())
+        for name, value in limits.items():
+            admin.execute(f"ALTER ROLE tasktrail_server SET {name} = '{value}'".encode())
         try:
-            await see_that_statements_end(pooler)
+            yield
         finally:
             admin.execute("ALTER ROLE tasktrail_server RESET ALL")
 

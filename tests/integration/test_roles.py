@@ -20,7 +20,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 ADDED_TO_BY_THE_OPERATOR = ("holds", "checkpoint_heads")
 TABLES = (*agents.TABLES, *ADDED_TO_BY_THE_OPERATOR)
 WITHOUT_A_USER = ("alembic_version", "checkpoints")
-NOT_THE_SERVERS = ("audit_access",)  # test_access.py has who may do what to it
+NOT_THE_SERVERS = ("audit_access", "checkpoint_access")  # test_access.py: who may do what to it
 READ_TABLES = ("tasks", "conversations", "messages")
 VERBS = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
 GROUPS = ("tasktrail_owner", "tasktrail_app", "tasktrail_operator", "tasktrail_auditor")
@@ -146,6 +146,14 @@ AGAINST_THE_RULES = (
     "SET session_replication_role = replica",
     "COPY tasktrail.events TO PROGRAM 'cat'",
     "INSERT INTO tasktrail.alembic_version VALUES ('0000')",
+    "SET SESSION AUTHORIZATION tasktrail_owner",
+    "ALTER ROLE CURRENT_USER BYPASSRLS",
+    "ALTER SYSTEM SET fsync = off",
+    "SELECT rolpassword FROM pg_authid",
+    "SELECT pg_read_file('postgresql.conf')",
+    "COPY (SELECT 1) TO '/tmp/mine'",
+    "SELECT lo_export(1, '/tmp/mine')",
+    "SELECT tasktrail.protect('tasktrail.events')",
 )
 
 
@@ -354,7 +362,10 @@ def test_who_may_call_what(inspector: Inspector) -> None:
     assert callable_by(inspector, "tasktrail_test_auditor") == {
         "as_user",
         "checkpoint_leaves",
+        "owner_lexeme",
         "record_access",
+        "searchable",
+        "words",
     }
 
 

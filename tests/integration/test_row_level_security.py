@@ -155,6 +155,20 @@ def test_rows_that_name_another_user_are_written_as_the_callers_own(
     assert [row for row in after if row["user_id"] == VICTIM] == victims
 
 
+@pytest.mark.parametrize(
+    "forged", [{"stream_type": "ledger", "type": "LedgerErased"}, {"type": "LedgerErased"}]
+)
+def test_the_server_cannot_say_that_a_ledger_was_erased(
+    login: Connection, inspector: Inspector, forged: Json
+) -> None:
+    before = inspector.everything()
+    command = sealed(MALLORY)
+    command["events"][0] |= {**forged, "body": {"data": {"through": 1}, "reason": None}}
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        commit(login, command)
+    assert inspector.everything() == before
+
+
 def test_a_command_of_nobody_is_not_written(login: Connection, inspector: Inspector) -> None:
     before = inspector.everything()
     for nobody in ("", None):

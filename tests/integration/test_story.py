@@ -9,7 +9,7 @@ import pytest
 from events import audit
 from events.audit import Entry
 from mcp_server.commands.seed import fill, user_name
-from projections import story
+from projections import history, story
 from projections.history import EVERYTHING, Filter
 from tests.conftest import Database
 from tests.integration.agents import Inspector
@@ -80,3 +80,28 @@ async def test_an_event_that_cannot_be_read_is_named(reader: Any, inspector: Ins
     inspector.run("""UPDATE tasktrail.events SET body = '{"data": {"x": 1}}' WHERE position = 17""")
     with pytest.raises(story.Unreadable, match="17"):
         await told(reader, EVERYTHING)
+
+
+async def test_what_is_read_about_a_thing_is_what_happened_to_it_and_no_more(
+    reader: Any, inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGE", 7)
+    events = inspector.events(ANN)
+    things = dict.fromkeys(map(story.thing_of, events))
+    some = set(list(things)[::9])
+    expected = [event.position for event in events if story.thing_of(event) in some]
+    pages = [page async for page in history.changes(reader, ANN, some)]
+    assert [record.position for page in pages for record in page] == expected
+    assert max(map(len, pages)) == 7
+    for thing in list(some)[:40]:
+        (about, until) = ([thing], expected[-1] // 2)
+        pages = [page async for page in history.changes(reader, ANN, about, until)]
+        happened = [e for e in events if story.thing_of(e) == thing and e.position <= until]
+        assert [record for page in pages for record in page] == happened
+    assert [page async for page in history.changes(reader, ANN, [])] == []
+
+
+async def test_versions_are_those_of_the_last_events(reader: Any, inspector: Inspector) -> None:
+    last = {(event.stream_type, event.stream_id): event.version for event in inspector.events(ANN)}
+    assert await history.versions(reader, ANN, last) == last
+    assert await history.versions(reader, "nobody", last) == {}

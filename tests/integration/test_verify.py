@@ -62,17 +62,23 @@ async def live(user: User) -> None:
     await user.edit_message(message, "Hi")
 
 
-def verified(connection: Connection[Any], user_id: str | None = None) -> set[tuple[Any, ...]]:
+def verified(
+    connection: Connection[Any], user_id: str | None = None, words: bool = False
+) -> set[tuple[Any, ...]]:
     """Return what is found: user, table, position or id, field."""
     found: set[tuple[Any, ...]] = set()
     for span in plan(connection, user_id)[1]:
-        for finding in verify(connection, span).findings:
+        for finding in verify(connection, span, words).findings:
             found.add((finding.user_id, finding.table, finding.id, finding.field))
     return found
 
 
-async def test_lived_histories_are_clean(operator: Connection[Any], ann: User) -> None:
+async def test_lived_histories_are_clean(
+    operator: Connection[Any], ann: User, database: Database
+) -> None:
     assert verified(operator) == set()
+    with connected(database.auditor) as auditor:
+        assert verified(auditor, words=True) == set()
     assert verified(operator, ann.user_id) == set()
 
 
@@ -351,16 +357,42 @@ async def test_an_edit_of_any_column_of_a_read_table_is_found(
 
 
 @pytest.mark.parametrize(
-    "edit", ["status = 2", "urgency = 3", "due_order = due_order + interval '1 day'"]
+    "edit",
+    [
+        "status = 2",
+        "urgency = 3",
+        "due_order = due_order + interval '1 day'",
+        "title_key = 'x'",
+        "search = ''",
+        "search = search || to_tsvector('simple', 'boat')",
+    ],
 )
 @pytest.mark.usefixtures("ann")
-async def test_an_edit_of_what_lists_are_sorted_by_is_found(
+async def test_an_edit_of_what_lists_are_sorted_and_searched_by_is_found(
     operator: Connection[Any], forger: Connection[Any], edit: str
 ) -> None:
+    words = edit.startswith("search")
     forger.execute("ALTER TABLE tasktrail.tasks DISABLE TRIGGER ALL")
     forger.execute(f"UPDATE tasktrail.tasks SET {edit} WHERE user_id = 'ann' AND id = 1")
     forger.execute("ALTER TABLE tasktrail.tasks ENABLE TRIGGER ALL")
-    assert verified(operator) == {("ann", "tasks", 1, edit.split()[0])}
+    assert verified(operator, words=words) == {("ann", "tasks", 1, edit.split()[0])}
+    assert verified(operator, "ann", words) == {("ann", "tasks", 1, edit.split()[0])}
+
+
+def test_there_is_a_trial_for_every_column_of_the_read_tables(forger: Connection[Any]) -> None:
+    tried = {(table.name, field) for table in READ_TABLES for field in (*table.fields, "user_id")}
+    tried |= {("tasks", name) for name in DERIVED}
+    columns = forger.execute(
+        """
+        SELECT table_name, column_name FROM information_schema.columns
+        WHERE table_schema = 'tasktrail' AND table_name = ANY (%s)
+        """,
+        [[table.name for table in READ_TABLES]],
+    )
+    assert set(columns) == tried
+
+
+DERIVED = ("status", "urgency", "due_order", "title_key", "search")
 
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 12:00:00+00 BC"])

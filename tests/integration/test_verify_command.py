@@ -65,7 +65,16 @@ def cut_the_tail(database: Database) -> None:
 
 
 def test_what_nobody_touched_is_clean() -> None:
-    assert "2 users, 60 events" in run("verify")
+    said = run("verify").splitlines()
+    assert said[0] == "Nothing is wrong."
+    assert said[1].startswith("2 users, 60 events")
+
+
+def test_what_is_wrong_is_counted(database: Database) -> None:
+    forge(database, f"UPDATE tasktrail.ledgers SET hash = 'x' WHERE user_id = '{USER}'")
+    said = run("verify", code=1)
+    assert "1 finding: see above." in said
+    assert "Nothing is wrong" not in said
 
 
 def test_a_cut_tail_shows_against_a_receipt(database: Database) -> None:
@@ -96,7 +105,7 @@ def test_a_bundle_is_checked_without_a_database(
     monkeypatch.setenv("DATABASE_URL", "host=127.0.0.1 port=1")
     said = run("verify", "--bundle", str(file))
     assert f"user: {USER}" in said
-    assert "0 findings" in said
+    assert "Nothing is wrong." in said
     file.write_bytes(file.read_bytes()[:-9])
     run("verify", "--bundle", str(file), code=1)
 
@@ -105,4 +114,4 @@ def test_a_receipt_needs_a_user_and_a_bundle_needs_a_file(tmp_path: Path) -> Non
     run("verify", "--receipt", f"1:{'a' * 64}", code=2)
     result = CliRunner().invoke(app, ["verify", "--bundle", str(tmp_path / "none.zip")])
     assert result.exit_code == 1
-    assert "No such file" in str(result.exception)
+    assert "There is no such file" in str(result.exception)

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from events import store
+from events.conversation import CreateConversation
 from events.draft import Draft
 from events.ledger import Json
 from events.store import Outcome
@@ -22,6 +23,20 @@ NOBODY = handle.actor("test", Context("nobody", "cli"))
 def new_task(user: str, title: str = "Buy milk") -> Json:
     draft = Draft()
     draft.change_task(None, CreateTask(title=title))
+    return store.seal(user, draft, NOBODY)
+
+
+def many_tasks(user: str) -> Json:
+    """The longest command that there is, nearly."""
+    draft = Draft()
+    for _ in range(50):
+        draft.change_task(None, CreateTask(title="Buy milk", description="milk " * 700))
+    return store.seal(user, draft, NOBODY)
+
+
+def new_chat(user: str) -> Json:
+    draft = Draft()
+    draft.change_conversation(None, CreateConversation())
     return store.seal(user, draft, NOBODY)
 
 
@@ -81,6 +96,34 @@ async def test_nobody_suffers_for_another_s_fault(pool: databases.Database) -> N
     assert {succeeded(outcome).base for outcome in outcomes} == {0}
     again = await together(pool, *map(new_task, users))
     assert [succeeded(outcome).base for outcome in again] == [1] * 11 + [0] + [1] * 8
+
+
+async def test_what_cannot_even_be_sent_is_its_own_caller_s_fault(pool: databases.Database) -> None:
+    users = [f"user-{number}" for number in range(20)]
+    sealed = [*map(new_task, users)]
+    sealed[11] = {**sealed[11], "key": "\ud800"}
+    outcomes = await together(pool, *sealed)
+    assert isinstance(outcomes.pop(11), TypeError)
+    assert {succeeded(outcome).base for outcome in outcomes} == {0}
+
+
+async def test_however_many_write_much_at_once_others_do_not_wait_for_them(
+    pool: databases.Database, database: Database
+) -> None:
+    """Long commands, which take longer still here: a lock on the tasks keeps them."""
+    async with await psycopg.AsyncConnection.connect(database.admin) as other:
+        await other.execute("LOCK TABLE tasktrail.tasks IN SHARE MODE")
+        long = []
+        for number in range(8):
+            long.append(asyncio.create_task(pool.commit(many_tasks(f"long-{number}"))))
+            for _ in range(3):  # until a writer that is free has taken it
+                await asyncio.sleep(0)
+        for before in (0, 1):
+            outcomes = await together(pool, *(new_chat(f"short-{n}") for n in range(40)))
+            assert {succeeded(outcome).base for outcome in outcomes} == {before}
+        assert not any(task.done() for task in long)
+        await other.rollback()
+        assert all(succeeded(outcome) for outcome in await asyncio.gather(*long))
 
 
 async def test_a_cancelled_caller_holds_nobody_up(pool: databases.Database) -> None:

@@ -218,3 +218,31 @@ def test_a_runaway_loop_is_told_to_wait(
     assert refused[0]["code"] == "rate_limited"
     assert 0 < refused[0]["retry_after_seconds"] <= 1
     assert "seconds" in refused[0]["message"]
+
+
+@pytest.mark.parametrize("method", ["tools/list", "prompts/list", "no/such/method"])
+def test_so_is_a_loop_of_other_questions(
+    shared_database: Database, wire: Wire, method: str
+) -> None:
+    settings = configured(shared_database.app, TASKTRAIL_RATE_LIMIT="3")
+    with serving(settings) as url:
+        wire.url = f"{url}/mcp"
+        answers = [wire.send(method).json() for _ in range(12)]
+        assert wire.call("list_tasks")["tasks"] == [], "tools have a count of their own"
+    refused = [answer["error"] for answer in answers if "rate_limited" in str(answer)]
+    assert refused
+    assert refused[0]["data"]["retry_after_seconds"] <= 1
+    assert "seconds" in refused[0]["message"]
+
+
+@pytest.mark.parametrize("header", ["2025-11-25", "2027-01-01"])
+def test_a_revision_that_header_and_body_do_not_agree_on_is_refused(
+    address: str, user: str, header: str
+) -> None:
+    """Else a body of 2026-07-28 would be read, and answered, as one of the older era."""
+    wire = Wire(f"{address}/mcp", MODERN, token(user))
+    call = {"name": "add_task", "arguments": {"title": "Buy milk"}}
+    answer = wire.send("tools/call", call, MCP_Protocol_Version=header)
+    assert answer.status_code == 400
+    assert (answer.json()["id"], answer.json()["error"]["code"]) == (7, -32020)
+    assert wire.call("list_tasks")["tasks"] == []

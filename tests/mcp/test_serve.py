@@ -72,9 +72,12 @@ def test_the_log_has_a_line_for_each_call_and_no_text_of_users(running: Serve, u
     assert "CANARY" not in "".join(running.lines)
 
 
-def test_two_workers_end_with_0(shared_database: Database) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_as_soon_as_it_says_that_it_serves_ends_it_with_0(
+    shared_database: Database, workers: str
+) -> None:
     env = environment(shared_database.app)
-    with serve("--port", "0", "--workers", "2", env=env) as running:
+    with serve("--port", "0", "--workers", workers, env=env) as running:
         running.url()
         assert running.end(signal.SIGTERM) == 0
 

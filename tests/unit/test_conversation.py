@@ -127,7 +127,6 @@ def test_accepted(
         pytest.param([], ADD, id="a message to none"),
         pytest.param([], DeleteConversation(), id="deleting none"),
         pytest.param([], RestoreConversation(), id="restoring none"),
-        pytest.param([CREATED, DELETED], ADD, id="a message to a deleted one"),
     ],
 )
 def test_refused(given_: list[ConversationEvent], when: ConversationCommand) -> None:
@@ -135,6 +134,14 @@ def test_refused(given_: list[ConversationEvent], when: ConversationCommand) -> 
         decide(fold(given_)[0], when)
     assert refusal.value.code == "conversation_not_found"
     assert "list_conversations" in refusal.value.hint
+
+
+def test_a_message_to_a_deleted_conversation_is_told_the_way_back() -> None:
+    conversation = fold([CREATED, DELETED])[0]
+    with pytest.raises(Refused) as refusal:
+        decide(conversation, ADD)
+    assert refusal.value.code == "conversation_not_found"
+    assert refusal.value.hint == f"undo(position={conversation.position}) restores it."
 
 
 @pytest.mark.parametrize(

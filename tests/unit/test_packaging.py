@@ -112,6 +112,19 @@ def test_the_two_locks_agree_and_hold_every_dependency() -> None:
     assert wanted <= set(run)
 
 
+@pytest.mark.parametrize(
+    ("name", "safe"), [("pyjwt", (2, 15, 1)), ("mcp", (2, 3)), ("psycopg", (3, 3))]
+)
+def test_nothing_is_locked_that_is_known_to_let_strangers_in(
+    name: str, safe: tuple[int, ...]
+) -> None:
+    for lock in LOCKS:
+        locked = pins((ROOT / lock).read_text())[name]
+        assert tuple(map(int, locked.split("."))) >= safe
+    floors = [each for each in PYPROJECT["project"]["dependencies"] if re.match(rf"{name}\b", each)]
+    assert f">={'.'.join(map(str, safe))}" in floors[0]
+
+
 def test_no_lock_that_records_addresses_lies_in_the_tree() -> None:
     assert not list(ROOT.glob("uv.lock"))
     assert not list(ROOT.glob("poetry.lock"))

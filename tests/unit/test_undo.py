@@ -82,10 +82,20 @@ class Book:
         self.append(draft)
 
     def plan(self, *targets: int) -> audit.Undo:
-        """Plan to undo the events at ``targets``, given the streams that they are in."""
+        """Plan to undo the events at ``targets``, given no more than is asked for."""
         streams = {(r.stream_type, r.stream_id) for r in self.records if r.position in targets}
-        story = [r for r in self.records if (r.stream_type, r.stream_id) in streams]
-        return audit.plan_undo(audit.tell_all(story), set(targets))
+        told = audit.tell_all(self.records)
+        about = {entry.subject for entry in told if entry.position in targets}
+        whole = [e for e in told if (e.record.stream_type, e.record.stream_id) in streams]
+        story = [
+            audit.outline(entry, target=entry.position in targets)
+            for entry in whole
+            if entry.subject in about or entry.subject[0] == "conversation"
+        ]
+        plan = audit.plan_undo(story, set(targets))
+        knowing_all = audit.plan_undo(whole, set(targets))
+        assert (plan.steps, plan.conflicts) == (knowing_all.steps, knowing_all.conflicts)
+        return plan
 
     def undo(self, *targets: int) -> list[int]:
         """Undo by force; return the positions of what was undone."""
@@ -187,6 +197,14 @@ def test_a_pair_that_cancels_is_left_out() -> None:
     book.undo(2)
     assert book.undo(2, 3) == []
     assert book.undo(1, 2, 3) == [1]
+
+
+def test_of_very_many_conflicts_only_the_first_are_told() -> None:
+    """There could be as many as pairs of an undone and a later change, in one answer."""
+    book = a_task(*({"title": f"{number}"} for number in range(100)))
+    conflicts = book.plan(*range(2, 40)).conflicts
+    assert len(conflicts) == audit.MOST_CONFLICTS
+    assert conflicts[0] == audit.Conflict(39, "title", 40)
 
 
 def test_a_pair_with_a_change_in_between_does_not_cancel() -> None:

@@ -13,7 +13,7 @@ from events.stamp import iso
 from mcp_server import settings, target
 from mcp_server.commands.arguments import check_user
 from mcp_server.commands.printing import Column, Rows, pages, printable, shown_at
-from mcp_server.commands.recording import AccessRecord, Chain, read_records
+from mcp_server.evidence.access_log import AccessRecord, Chain, read_records
 
 COLUMNS = (
     Column("user", 20),

@@ -8,13 +8,16 @@ from collections.abc import Iterable, Mapping
 
 import orjson
 
+from mcp_server.commands.printing import counted
 from projections.finding import Finding
 
 
 class CheckOutput:
     """Writes findings, counts them, and writes the totals at the end."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, verdict: bool = False) -> None:
+        """``verdict``: say in the end whether anything is wrong."""
+        self._verdict = verdict
         self.findings = 0
         self.unreadable = 0
         self._as_json = as_json
@@ -53,8 +56,11 @@ class CheckOutput:
             summary = {**self._totals, **self._said, "seconds": round(seconds, 3)}
             sys.stdout.write("],\n" + orjson.dumps(summary).decode().removeprefix("{") + "\n")
             return
+        if self._verdict:
+            found = f"{counted(self.findings, 'findings')}: see above."
+            sys.stdout.write((found if self.findings else "Nothing is wrong.") + "\n")
         totals = self._totals or {"findings": self.findings}
-        counts = ", ".join(f"{number:,} {name}" for name, number in totals.items())
+        counts = ", ".join(counted(number, name) for name, number in totals.items())
         rate = ""
         if "events" in self._totals:
             rate = f" ({self._totals['events'] / max(seconds, 1e-6):,.0f} events/s)"

@@ -21,9 +21,15 @@ from events.store import Connection
 from mcp_server import settings, target
 from mcp_server.commands.checkpoint_places import PlaceFailed, put
 from mcp_server.evidence import checkpoint_log as log
+from mcp_server.evidence.access_log import (
+    access_breaks,
+    access_heads,
+    access_tree,
+    keep_access_heads,
+)
 from mcp_server.evidence.checkpoint import NO_PREVIOUS, BadCheckpoint, Statement, checked, hash_of
 from mcp_server.evidence.note import BadKey, PrivateKey
-from mcp_server.failure import Failure
+from mcp_server.failure import Failure, why
 
 
 class NotSigned(Failure):
@@ -94,7 +100,7 @@ def make_key(file: Path, name: str) -> str:
         private = PrivateKey.new(name)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except (BadKey, OSError) as fault:
-        raise KeyTrouble(str(fault)) from None
+        raise KeyTrouble(f"{file}: {why(fault)}.") from None
     with os.fdopen(descriptor, "w") as new:
         new.write(private.write())
     return str(private.public)
@@ -107,7 +113,7 @@ def read_key(file: Path) -> PrivateKey:
             raise KeyTrouble(f"Others can read {file}. Run: chmod 600 {file}")
         return PrivateKey.read(file.read_text())
     except (BadKey, OSError, UnicodeDecodeError) as fault:
-        raise KeyTrouble(f"{file}: {fault}") from None
+        raise KeyTrouble(f"{file}: {why(fault)}.") from None
 
 
 def _remembered(memory: Path, key: PrivateKey) -> tuple[Statement, str] | None:
@@ -151,15 +157,20 @@ async def _sign_in(
     if remembered is not None:
         await _check_remembered(connection, *remembered)
     ledgers, breaks = await log.heads(connection)
+    async for user_id, record, what in access_breaks(connection):
+        breaks.append(f"{user_id}: record of access {record}: {what}")
     if breaks:
         first = "\n".join(breaks[:20])
         raise NotSigned(
             f"The ledgers do not go on from checkpoint {number - 1}; nothing is signed.\n{first}"
         )
-    at = datetime.now(UTC)
-    statement = Statement(key.name, len(ledgers), log.root_of(ledgers), number, at, previous)
+    accesses = await access_heads(connection)
+    at, tree = datetime.now(UTC), access_tree([(each.user_id, each.head) for each in accesses])
+    root = log.root_of(ledgers)
+    statement = Statement(key.name, len(ledgers), root, number, at, previous, tree)
     note = key.sign(statement.write())
     await log.add(connection, number, note, key.public, ledgers)
+    await keep_access_heads(connection, number, accesses)
     return note
 
 

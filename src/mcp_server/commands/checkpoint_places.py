@@ -9,6 +9,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from mcp_server.failure import why
+
 TIMEOUT_S = 60
 
 
@@ -31,7 +33,7 @@ def put(place: str, number: int, note: str) -> None:
         else:
             _put_in_folder(Path(place), number, note)
     except (OSError, ValueError, subprocess.SubprocessError) as fault:
-        raise PlaceFailed(f"{place}: {fault}") from fault
+        raise PlaceFailed(f"{place}: {why(fault)}") from fault
 
 
 def _put_in_folder(folder: Path, number: int, note: str) -> Path:

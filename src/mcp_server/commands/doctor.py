@@ -23,7 +23,8 @@ from mcp_server import selfcheck, target
 from mcp_server.auth import jwks
 from mcp_server.auth.issue import check_development_secret
 from mcp_server.commands.masking import Masking, masked_settings
-from mcp_server.embedded.home import locate
+from mcp_server.embedded.binaries import version_in
+from mcp_server.embedded.home import has_data, locate
 from mcp_server.embedded.server import DATABASE, PORT
 from mcp_server.failure import Failure, Problem
 from mcp_server.settings import Reading, Settings, read_what_can_be
@@ -75,6 +76,7 @@ class Examination:
         elif not self._unreadable:
             await self._examine_embedded()
         await self._examine_authentication()
+        self.problems += _problems_of_binaries(self.settings)
         self.problems += _problems_of_home(self.settings)
 
     def report(self) -> Json:
@@ -96,6 +98,15 @@ class Examination:
                     "Set DATABASE_URL too, or unset ADMIN_DATABASE_URL.",
                 )
             )
+        if not has_data(self.settings.home):
+            self.problems.append(
+                Problem(
+                    f"There is no database in {self.settings.home}.",
+                    "If one should be there, set TASKTRAIL_HOME or DATABASE_URL to where it is;"
+                    " `tasktrail serve` or `tasktrail migrate` makes a new one.",
+                )
+            )
+            return
         with self._noted("Postgres could not be started here", "Mend that, or set DATABASE_URL."):
             place = await asyncio.to_thread(locate, self.settings.home)
             self.database |= {"host": str(place.sockets), "data": str(place.data)}
@@ -142,6 +153,7 @@ class Examination:
                 "logins": dict(await (await connection.execute(_LOGINS)).fetchall()),
             }
             self.problems += await selfcheck.find_problems(connection)
+            self.problems += await _missing_limits(connection, facts.login)
 
     async def _examine_admin(self, conninfo: str) -> None:
         async with await _connected(conninfo) as connection:
@@ -184,6 +196,32 @@ async def _connected(conninfo: str) -> AsyncConnection[Any]:
     )
 
 
+_LIMITS = {
+    "statement_timeout": "15s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "15s",
+}
+
+
+async def _missing_limits(connection: AsyncConnection[Any], login: str) -> list[Problem]:
+    """Through a pooler the server sets none for its sessions (``mcp_server.database``)."""
+    columns = ", ".join(f"current_setting('{name}')" for name in _LIMITS)
+    cursor = await connection.execute(f"SELECT pg_backend_pid(), {columns}")
+    pid, *limits = await cursor.fetchone()  # type: ignore[misc] # there is a row
+    missing = [name for name, limit in zip(_LIMITS, limits, strict=True) if limit == "0"]
+    if pid == connection.info.backend_pid or not missing:
+        return []
+    role = selfcheck.quoted(login)
+    commands = [f"  ALTER ROLE {role} SET {name} = '{_LIMITS[name]}';" for name in missing]
+    return [
+        Problem(
+            f"There is a pooler before the database, and no {' or '.join(missing)} for {login!r}:"
+            " what takes too long is not ended.",
+            "Let an administrator of the database run:\n" + "\n".join(commands),
+        )
+    ]
+
+
 def _port(text: Any) -> int | None:
     return int(text) if isinstance(text, str) and text.isdecimal() else PORT
 
@@ -200,6 +238,14 @@ def _is_guessable(secret: str) -> bool:
     """Whether it has few different characters, or words that stand for a secret."""
     words = ("secret", "password", "changeme", "change-me", "change_me", "example", "replace")
     return len(set(secret)) < 10 or any(word in secret.lower() for word in words)
+
+
+def _problems_of_binaries(settings: Settings) -> Iterator[Problem]:
+    if settings.pg_bin is not None and version_in(settings.pg_bin) is None:
+        yield Problem(
+            f"PG_BIN: there is no Postgres that runs in {settings.pg_bin}.",
+            "Point it at a folder with initdb and postgres, or unset it.",
+        )
 
 
 def _problems_of_home(settings: Settings) -> Iterator[Problem]:

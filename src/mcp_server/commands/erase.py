@@ -23,9 +23,12 @@ from events.ledger import Json
 from events.stamp import iso
 from events.store import Connection
 from mcp_server import settings, target
+from mcp_server.commands import recording
+from mcp_server.commands.printing import counted
 from mcp_server.commands.snapshot import NoLedger
 from mcp_server.failure import Failure
 from mcp_server.handle import Context, actor
+from mcp_server.target import Target
 
 _HOLDS_WORDS = ("events", "tasks", "conversations", "messages", "idempotency")
 
@@ -82,14 +85,25 @@ def erase_command(
         raise typer.BadParameter("Give a user, or --list, or --replay FILE.")
     with target.opened(settings.read()) as database:
         if list_:
+            _record(database, recording.EVERYBODY, "erase", list=True)
             _show_list(asyncio.run(_list(database.admin)), json)
         elif user is not None:
             _confirm(user, yes)
+            _record(database, user, "erase", reason=reason)
             _show(asyncio.run(_erase(database.admin, [user], reason, rewrite)), json)
         elif replay is not None:
             wanted = _read_list(replay)
             due = asyncio.run(_due(database.admin, wanted))
+            for each in due:
+                _record(database, each, "erase", reason=reason, replay=True)
             _show(asyncio.run(_erase(database.admin, due, reason, rewrite)), json)
+
+
+def _record(database: Target, user: str, command: str, **options: str | bool | None) -> None:
+    """Put on record that somebody is about to do this. Raises: NotRecorded."""
+    given = {name: value for name, value in options.items() if value}
+    access = recording.Access(command, given)
+    asyncio.run(recording.record(database, user, access, database.admin))
 
 
 def _confirm(user: str, yes: bool) -> None:
@@ -180,7 +194,8 @@ def _show(done: dict[str, Erasure], as_json: bool) -> None:
         return
     for user, outcome in done.items():
         if outcome.status == "erased":
-            text = f"{user}: erased the words of {outcome.events} events, at {outcome.position}"
+            words = f"the words of {counted(outcome.events or 0, 'events')}"
+            text = f"{user}: erased {words}, at {outcome.position}"
         else:
             text = f"{user}: there was nothing to erase"
         print(text)  # noqa: T201 - as above
@@ -223,6 +238,8 @@ def hold(
     if (user is not None) == list_:
         raise typer.BadParameter("Give a user, or --list.")
     with target.opened(settings.read()) as database, psycopg.connect(database.admin) as connection:
+        who = user or recording.EVERYBODY
+        _record(database, who, "hold", reason=reason, release=release, list=list_)
         if user is not None:
             _hold(connection, user, reason, release)
         rows = connection.execute(

@@ -18,6 +18,7 @@ from events.ledger import Json
 from mcp_server import settings, target
 from mcp_server.commands import recording
 from mcp_server.commands.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
+from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.recording import Access
 from mcp_server.commands.snapshot import Snapshot
@@ -84,7 +85,10 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
+        there = path.exists() and path.stat().st_size > 0
         part.replace(path)
+        if there:
+            sys.stderr.write(f"tasktrail: {path} was there already, and was replaced.\n")
     finally:
         part.unlink(missing_ok=True)
 
@@ -139,7 +143,7 @@ def _show(summary: Json, as_json: bool) -> None:
         print(orjson.dumps(summary).decode())  # noqa: T201 - this is the command line
         return
     lines = [
-        f"{summary['events']} events of {summary['user']!r} -> {summary['file']}",
+        f"{counted(summary['events'], 'events')} of {summary['user']!r} -> {summary['file']}",
         f"head: position {summary['last_position']}, hash {summary['head_hash']}",
     ]
     if summary["format"] == Format.bundle.value:

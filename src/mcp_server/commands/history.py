@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 from datetime import timedelta
 from enum import StrEnum
@@ -107,6 +107,7 @@ class _Telling:
         self._last = last
         self._as_json = as_json
         self._rows = Rows(COLUMNS)
+        self._printed = 0
         self._undone: dict[int, int] = {}
 
     async def tell(self) -> None:
@@ -126,11 +127,22 @@ class _Telling:
             if self._last is None:
                 async for page in entries:
                     self._print(page)
-                return
-            newest: deque[Entry] = deque(maxlen=self._last)
-            async for page in entries:
-                newest.extend(page)
-            self._print(newest)
+            else:
+                newest: deque[Entry] = deque(maxlen=self._last)
+                async for page in entries:
+                    newest.extend(page)
+                self._print(newest)
+            if self._printed == 0:
+                await self._say_that_nothing_matches(ledger.connection)
+
+    async def _say_that_nothing_matches(self, connection: Connection) -> None:
+        stream = self._filter.stream
+        if stream and not await ledger_history.page(
+            connection, self._user, Filter(stream=stream), 1
+        ):
+            sys.stderr.write(f"tasktrail: there never was a {stream[0]} {stream[1]}.\n")
+        else:
+            sys.stderr.write("tasktrail: no event matches.\n")
 
     async def _entries(
         self, connection: Connection, first: int, last: int
@@ -150,7 +162,8 @@ class _Telling:
             return Outcome.erased
         return Outcome.undone if entry.position in self._undone else Outcome.done
 
-    def _print(self, entries: Iterable[Entry]) -> None:
+    def _print(self, entries: Collection[Entry]) -> None:
+        self._printed += len(entries)
         if self._as_json:
             lines = [orjson.dumps(self._json(entry)) + b"\n" for entry in entries]
             sys.stdout.write(b"".join(lines).decode())

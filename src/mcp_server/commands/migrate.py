@@ -20,7 +20,7 @@ def migrate_schema(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Bring the database's schema up to date. Safe to repeat."""
-    with target.opened(settings.read()) as database:
+    with target.opened(settings.read(), create=True) as database:
         done = database.migrated or migrate.upgrade(database.admin)
         needs_login = not as_json and not _has_server_login(database.admin)
     if as_json:

@@ -54,6 +54,11 @@ def _seen(character: str) -> str:
     return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character) in _HIDDEN else character
 
 
+def counted(number: int, things: str) -> str:
+    """Return ``1 event``, ``1,234 events``: ``things`` is what several are called."""
+    return f"{number:,} {things.removesuffix('s') if number == 1 else things}"
+
+
 def shown_value(value: Any) -> str:
     """Return a field's value, cut when it is long."""
     text = "-" if value is None else ", ".join(value) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""The record of who looked at whose ledger: written before anything is shown.
+"""The record of who looked at whose ledger, or erased it, or held it: written before that is done.
 
 A command that reads with an auditor's or operator's login must leave a record: if that fails, it
 shows nothing. The server's own login may not write records (nor change what it did itself); then
@@ -7,19 +7,15 @@ ADMIN_DATABASE_URL is used, and without one the command says that its access is 
 
 import os
 import socket
-import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
-from hashlib import sha256
 from typing import NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection
 
-from events.ledger import Json, jcs, microseconds
-from events.store import Connection
+from events.ledger import Json, jcs
 from mcp_server.auth.identity import RESERVED
 from mcp_server.commands.snapshot import NoLedger, Snapshot, snapshot
 from mcp_server.failure import Failure
@@ -78,15 +74,18 @@ async def opened(
         raise BrokenLedger(f"{error} `tasktrail verify` says more.") from None
 
 
-async def record(database: Target, user_id: str, access: Access) -> None:
+async def record(
+    database: Target, user_id: str, access: Access, conninfo: str | None = None
+) -> None:
     """Append a record, or say on standard error that this login may not.
 
-    Raises: NotRecorded: the login may, but it did not succeed.
+    ``conninfo``: who does it, by default who reads. Raises: NotRecorded: the login may, but it did
+    not succeed.
     """
     details = _details(access)
-    for conninfo in dict.fromkeys((database.reader, database.admin)):
+    for login in dict.fromkeys((conninfo or database.reader, database.admin)):
         try:
-            async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+            async with await AsyncConnection.connect(login, autocommit=True) as connection:
                 await connection.execute(
                     "SELECT tasktrail.record_access(%s, %s)", (user_id, details)
                 )
@@ -95,7 +94,7 @@ async def record(database: Target, user_id: str, access: Access) -> None:
             continue
         except (psycopg.OperationalError, psycopg.InternalError) as error:
             raise NotRecorded(
-                f"This access could not be recorded, so nothing is shown: {error}"
+                f"This access could not be recorded, so nothing is shown or done: {error}"
             ) from error
     sys.stderr.write(
         "tasktrail: this access is not on record: the login is neither an auditor's nor an"
@@ -128,58 +127,3 @@ async def remark_on_erasure(ledger: Snapshot, position: int) -> None:
     if erased:
         through = min(erased, position)
         sys.stderr.write(f"tasktrail: the content up to position {through} has been erased.\n")
-
-
-class AccessRecord(NamedTuple):
-    """A row of ``tasktrail.audit_access``."""
-
-    user_id: str
-    number: int
-    login: str
-    details: str
-    at: datetime
-    hash: bytes
-
-
-_READ = """
-SELECT a.user_id, a.number, a.login, a.details, a.at, a.hash FROM tasktrail.audit_access a
-WHERE %(user_id)s::text IS NULL OR a.user_id = %(user_id)s
-ORDER BY a.user_id, a.number
-"""
-_PAGE = 500
-
-
-async def read_records(connection: Connection, user_id: str | None) -> AsyncIterator[AccessRecord]:
-    """Yield the records about a user, or about all, user by user, oldest first."""
-    async with connection.cursor(binary=True) as cursor:
-        async for row in cursor.stream(_READ, {"user_id": user_id}, size=_PAGE):
-            yield AccessRecord(*row)
-
-
-_numbers = struct.Struct(">qq").pack
-
-
-class Chain:
-    """Checks the records of one user after another, oldest first."""
-
-    def __init__(self) -> None:
-        self._user_id: str | None = None
-        self._number = 0
-        self._hash = b""
-
-    def add(self, record: AccessRecord) -> str | None:
-        """Return what is wrong with a record, None if nothing is."""
-        if record.user_id != self._user_id:
-            self._user_id, self._number = record.user_id, 0
-            self._hash = sha256(b"tasktrail/access/v1\0" + record.user_id.encode()).digest()
-        expected = sha256(
-            self._hash
-            + _numbers(record.number, microseconds(record.at))
-            + sha256(record.login.encode()).digest()
-            + sha256(record.details.encode()).digest()
-        ).digest()
-        missing = record.number != self._number + 1
-        self._number, self._hash = record.number, record.hash
-        if missing:
-            return "records before it are missing"
-        return None if expected == record.hash else "it was changed, or one before it was"

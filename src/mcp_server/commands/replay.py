@@ -117,8 +117,8 @@ class _Past(NamedTuple):
         """Return one task, deleted or not, as get_task shows it. Raises: NothingThere."""
         ledger, narrator = self.ledger, audit.Narrator()
         latest: deque[Entry] = deque(maxlen=task_tools.LATEST_CHANGES)
-        async for page in history.streams(
-            ledger.connection, ledger.user_id, {("task", id_)}, self.position
+        async for page in history.changes(
+            ledger.connection, ledger.user_id, [("task", id_, None)], self.position
         ):
             latest.extend(narrator.tell(record) for record in page)
         task = narrator.tasks.get(id_)

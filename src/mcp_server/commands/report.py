@@ -21,6 +21,7 @@ from events.ledger import Head, Json
 from mcp_server import settings, target
 from mcp_server.commands import recording
 from mcp_server.commands.export import replaced
+from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.recording import Access
 from mcp_server.evidence.event_line import to_line, to_time
@@ -44,7 +45,7 @@ def report(
     if json:
         print(orjson.dumps({**summary, "file": str(output)}).decode())  # noqa: T201 - a command
         return
-    print(f"{head.position} events of {user!r} -> {output}")  # noqa: T201
+    print(f"{counted(head.position, 'events')} of {user!r} -> {output}")  # noqa: T201
     print(f"open it in a browser: {output.resolve().as_uri()}")  # noqa: T201
 
 

@@ -20,6 +20,7 @@ from events.ledger import Record
 from events.replay import Replay
 from mcp_server import settings, target
 from mcp_server.commands.jobs import collect_garbage_seldom
+from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.seed_histories import events_of_users, history
 from mcp_server.failure import Failure
@@ -75,14 +76,15 @@ def seed(
         raise typer.BadParameter("every user needs an event", param_hint="--events")
     collect_garbage_seldom()
     with (
-        target.opened(settings.read()) as database,
+        target.opened(settings.read(), create=True) as database,
         psycopg.connect(database.admin) as connection,
         WorkProgress("seeding", events) as progress,
     ):
         fill(connection, events, users, seed, progress.advance)
     summary = {"events": events, "users": users, "seed": seed, "seconds": progress.seconds}
     names = f"{user_name(seed, 1)} to {user_name(seed, users)}"
-    text = f"{events:,} events of {users:,} users, {names}, in {progress.seconds:.1f} s"
+    made = f"{counted(events, 'events')} of {counted(users, 'users')}"
+    text = f"{made}, {names}, in {progress.seconds:.1f} s"
     sys.stdout.write((orjson.dumps(summary).decode() if as_json else text) + "\n")
 
 

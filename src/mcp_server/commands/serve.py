@@ -123,7 +123,7 @@ def _serve_http(
     configured: Settings, host: str, port: int, workers: int | None, *, quiet: bool
 ) -> None:
     """Take the port, then the database: clients are answered only when both are there."""
-    with _listening(host, port) as listening, target.opened(configured) as found:
+    with _listening(host, port) as listening, target.opened(configured, create=True) as found:
         _run(_check(found, configured))
         count = workers or max(1, (os.cpu_count() or 1) // CORES_PER_WORKER)
         config = uvicorn.Config(
@@ -141,14 +141,23 @@ def _serve_http(
         )
         listening.listen(config.backlog)  # whoever calls from now on waits for the workers
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}/mcp"
-        if not quiet:
-            _introduce(configured, address)
-        log.info("serving", transport="http", url=address, workers=count)
+
+        def announce() -> None:
+            if not quiet:
+                _introduce(configured, address)
+            log.info("serving", transport="http", url=address, workers=count)
+
+        # Whoever reads the announcement may send a signal at once: it has to be caught by then.
         if count == 1:
-            _Server(config).run(sockets=[listening])
+            server = _Server(config)
+            with server.capture_signals():
+                announce()
+                server.run(sockets=[listening])
             return
         with _shared_metrics():
-            Multiprocess(config, sockets=[listening]).run()
+            supervisor = Multiprocess(config, sockets=[listening])
+            announce()
+            supervisor.run()
 
 
 def _shown(host: str) -> str:

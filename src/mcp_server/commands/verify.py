@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +15,22 @@ from events.ledger import Head
 from mcp_server import settings, target
 from mcp_server.commands import recording
 from mcp_server.commands.check_output import CheckOutput
-from mcp_server.commands.jobs import DEFAULT_JOBS, AsJson, Jobs, connected, each, require_sight
+from mcp_server.commands.jobs import (
+    DEFAULT_JOBS,
+    AsJson,
+    Jobs,
+    collect_garbage_seldom,
+    connected,
+    each,
+    require_sight,
+)
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.recording import Access
 from mcp_server.evidence.bundle import describe, verify_bundle
 from mcp_server.evidence.checkpoint_log import verify_checkpoints
 from mcp_server.evidence.note import BadKey, PublicKey
 from mcp_server.evidence.receipt import check_receipt, read_receipt
-from mcp_server.failure import Failure
+from mcp_server.failure import Failure, why
 from projections.finding import Finding
 from projections.spans import plan
 from projections.verify import verify as verify_span
@@ -50,6 +59,9 @@ def verify(
     receipt: Annotated[
         list[str] | None, typer.Option(help="position:hash of a write; may be repeated.")
     ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="Derive anew what the full-text search finds, too.")
+    ] = False,
     jobs: Jobs = DEFAULT_JOBS,
     as_json: AsJson = False,
 ) -> None:
@@ -58,16 +70,16 @@ def verify(
     receipts = [read_receipt(text) for text in receipt or []]
     notes = [_read(path) for path in checkpoint or []]
     if bundle is not None and not bundle.is_file():
-        raise Unusable(f"{bundle}: No such file")
+        raise Unusable(f"{bundle}: There is no such file.")
     if bundle is not None:
-        if user is not None or checkpoint:
+        if user is not None or checkpoint or words:
             raise typer.BadParameter("--bundle goes with --key and --receipt alone.")
-        output = CheckOutput(as_json)
+        output = CheckOutput(as_json, verdict=True)
         _verify_bundle(bundle, trusted, receipts, output)
     else:
         if receipts and user is None:
             raise typer.BadParameter("A receipt is of one user's ledger: name the user.")
-        output = _verify_database(user, trusted, notes, receipts, jobs, as_json)
+        output = _verify_database(user, trusted, notes, receipts, words, jobs, as_json)
     if output.findings:
         raise typer.Exit(1)
 
@@ -75,6 +87,7 @@ def verify(
 def _verify_bundle(
     path: Path, trusted: PublicKey | None, receipts: Sequence[Head], output: CheckOutput
 ) -> None:
+    collect_garbage_seldom()
     started = time.perf_counter()
     for finding in verify_bundle(path, trusted, receipts):
         output.add([_of(path.name, finding)])
@@ -88,20 +101,21 @@ def _verify_database(
     trusted: PublicKey | None,
     notes: Sequence[str],
     receipts: Sequence[Head],
+    words: bool,
     jobs: int,
     as_json: bool,
 ) -> CheckOutput:
     with target.opened(settings.read()) as database:
         looked = Access("verify", {"receipts": len(receipts)} if receipts else {}, 1)
         asyncio.run(recording.record(database, user or recording.EVERYBODY, looked))
-        output = CheckOutput(as_json)
+        output = CheckOutput(as_json, verdict=True)
         conninfo = database.admin if user is None else database.server
         with connected(conninfo) as connection:
             if user is None:
                 require_sight(connection)
             events, spans = plan(connection, user)
             with WorkProgress("verifying", events) as progress:
-                for _, done in each(conninfo, verify_span, spans, jobs):
+                for _, done in each(conninfo, partial(verify_span, words=words), spans, jobs):
                     progress.advance(done.events)
                     output.add(done.findings, users=done.users, events=done.events, rows=done.rows)
         for owner, finding in asyncio.run(
@@ -131,14 +145,15 @@ async def _against_what_was_kept(
 
 
 def _of(owner: str, finding: ledger.Finding) -> Finding:
-    return Finding(owner, "events", finding.position, "tampered", finding.field, finding.what)
+    table = "audit_access" if finding.field == "access" else "events"
+    return Finding(owner, table, finding.position, "tampered", finding.field, finding.what)
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise Unusable(f"{path}: {error}") from None
+        raise Unusable(f"{path}: {why(error)}.") from None
 
 
 def _read_key(text: str | None) -> PublicKey | None:

@@ -57,7 +57,7 @@ def folders(asked_for: Path | None) -> list[Path]:
 def _find(asked_for: Path | None) -> Iterator[Binaries]:
     """Yield what there is, best first; only ``asked_for`` when it is given."""
     for folder in folders(asked_for):
-        if version := _version(folder):
+        if version := version_in(folder):
             yield Binaries(folder, version)
 
 
@@ -78,7 +78,7 @@ def _of_the_system() -> list[Path]:
     return sorted(folders, key=lambda folder: int(folder.parent.name), reverse=True)
 
 
-def _version(folder: Path) -> str | None:
+def version_in(folder: Path) -> str | None:
     """Return the version of the server in ``folder``, None if there is none that runs."""
     if not (folder / "initdb").exists():
         return None

@@ -124,6 +124,14 @@ class PostgresHome:
         return descriptor
 
 
+def has_data(home: Path) -> bool:
+    """Whether there is a database in ``home``, or it cannot be told; nothing is made by asking."""
+    try:
+        return (home / "postgres.elsewhere").is_symlink() or (home / "postgres").is_dir()
+    except OSError:
+        return True
+
+
 def locate(home: Path) -> PostgresHome:
     """Return where the files of ``home`` are or will be; ``home`` is made if it is not there.
 

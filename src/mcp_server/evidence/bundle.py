@@ -275,18 +275,22 @@ def _check_events(
         yield from _check_manifest(manifest, digest.hexdigest(), erased_through)
 
 
-def check_event(chain: Chain, record: Record) -> Iterator[Finding]:
-    """Add one event to the chain; yield what is wrong with it."""
+def check_event(chain: Chain, record: Record) -> list[Finding]:
+    """Add one event to the chain; return what is wrong with it."""
     chain.add(record)
-    yield from chain.findings
-    chain.findings.clear()
+    found, chain.findings = chain.findings, []
     if misfit := what_does_not_fold(record):
-        yield Finding(record.position, *misfit)
+        found.append(Finding(record.position, *misfit))
+    return found
+
+
+_BODY = {"data", "reason"}
+_BEGINNINGS = frozenset({"TaskCreated", "ConversationCreated", "LedgerErased"})
 
 
 def what_does_not_fold(record: Record) -> tuple[str, str] | None:
     """Return the field and the reason why an event cannot be replayed, None if it can."""
-    begins = record.type in ("TaskCreated", "ConversationCreated", "LedgerErased")
+    begins = record.type in _BEGINNINGS
     event_class = catalog.TYPES.get(record.type)
     if event_class is None:
         return "type", "is unknown: forged, or from a newer version of Tasktrail"
@@ -296,7 +300,7 @@ def what_does_not_fold(record: Record) -> tuple[str, str] | None:
         return "stream_id", "does not begin where its stream was created"
     if record.body is None:
         return None
-    if set(record.body) != {"data", "reason"}:
+    if record.body.keys() != _BODY:
         return "body", "does not have data and reason"
     try:
         catalog.decode(record.type, record.schema_version, record.body["data"])

@@ -10,6 +10,7 @@ text is a C2SP checkpoint (tlog-checkpoint):
     number <n>               1, 2, 3 ... without a gap
     time <ISO 8601, UTC>
     previous <hex>           SHA-256 of the whole note before it; 64 zeros for the first
+    access <number> <root>   the same over where the records of access end (evidence.access_log)
 
     leaf = "tasktrail/head/v1\\0" + genesis hash (32) + position (int64, big endian) + hash (32)
 
@@ -38,6 +39,7 @@ _TEXT = re.compile(
     r"number (?P<number>[1-9]\d{0,17})\n"
     r"time (?P<time>[^\n]+)\n"
     r"previous (?P<previous>[0-9a-f]{64})\n"
+    r"(?:access (?P<accesses>[1-9]\d{0,17}|0) (?P<access_root>[A-Za-z0-9+/]{43}=)\n)?"
 )
 NO_PREVIOUS = "0" * 64
 
@@ -46,8 +48,16 @@ class BadCheckpoint(ValueError):
     """It is no checkpoint, or does not state what it is said to state."""
 
 
+class Tree(NamedTuple):
+    """How many leaves a tree has, and its root."""
+
+    size: int
+    root: bytes
+
+
 class Statement(NamedTuple):
-    """What a checkpoint says. ``previous`` is the hash of the whole note before it, as hex."""
+    """What a checkpoint says. ``previous`` is the hash of the whole note before it, as hex;
+    ``access`` is None where it says nothing of the records of access."""
 
     origin: str
     size: int
@@ -55,14 +65,18 @@ class Statement(NamedTuple):
     number: int
     at: datetime
     previous: str
+    access: Tree | None = None
 
     def write(self) -> str:
         """Return the text to sign."""
         root = b64encode(self.root).decode()
-        return (
+        text = (
             f"{self.origin}\n{self.size}\n{root}\n"
             f"number {self.number}\ntime {to_time(self.at)}\nprevious {self.previous}\n"
         )
+        if self.access is None:
+            return text
+        return f"{text}access {self.access.size} {b64encode(self.access.root).decode()}\n"
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -78,6 +92,7 @@ class Statement(NamedTuple):
                 int(match["number"]),
                 datetime.fromisoformat(match["time"]),
                 match["previous"],
+                _access(match),
             )
             canonical = statement.write()
         except (ValueError, OverflowError):
@@ -85,6 +100,12 @@ class Statement(NamedTuple):
         if canonical != text:
             raise BadCheckpoint("it is not written as checkpoints are")
         return statement
+
+
+def _access(match: re.Match[str]) -> Tree | None:
+    if match["accesses"] is None:
+        return None
+    return Tree(int(match["accesses"]), b64decode(match["access_root"]))
 
 
 def checked(note: str, key: PublicKey) -> Statement:

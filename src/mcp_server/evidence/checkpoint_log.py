@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from events import merkle
 from events.ledger import Finding, Head, genesis, link, microseconds
 from events.store import Connection
+from mcp_server.evidence.access_log import access_breaks, sees_access, signed_access_tree
 from mcp_server.evidence.checkpoint import (
     NO_PREVIOUS,
     Attestation,
@@ -146,9 +147,16 @@ async def leaves(connection: Connection, number: int) -> list[bytes]:
 
 
 async def still_states(connection: Connection, statement: Statement) -> bool:
-    """Whether the heads in the database are those that were signed."""
+    """Whether the heads in the database are those that were signed.
+
+    Those of the records of access only where this login may see them.
+    """
     there = await leaves(connection, statement.number)
-    return (len(there), merkle.root(there)) == (statement.size, statement.root)
+    if (len(there), merkle.root(there)) != (statement.size, statement.root):
+        return False
+    if statement.access is None or not await sees_access(connection):
+        return True
+    return await signed_access_tree(connection, statement.number) == statement.access
 
 
 _BATCH = 10_000
@@ -257,6 +265,9 @@ async def verify_checkpoints(
         what = "is gone" if gone else "has another hash"
         signed = f"the event {what}, which checkpoint {number} signed"
         yield user, Finding(position, "checkpoint", signed)
+    if user_id is None and await sees_access(connection):
+        async for user, number, what in access_breaks(connection):
+            yield user, Finding(number, "access", what)
 
 
 async def _check_notes(

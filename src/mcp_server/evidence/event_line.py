@@ -7,10 +7,9 @@ an event: whatever reads back to the same event but looks different has been tam
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
 from events.ledger import Json, Record, jcs
 
@@ -29,6 +28,8 @@ _Time = Annotated[
     str, Field(pattern=r"^[0-9-]{10}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$")
 ]
 
+_Object = InstanceOf[dict[str, Any]]  # as it was parsed: a dict[str, Any] would be copied
+
 
 class BadLine(Exception):
     """A line is not one that ``to_line`` writes; the text says why and quotes nothing."""
@@ -46,9 +47,9 @@ class _Line(BaseModel):
     schema_version: Whole
     event_id: _Uuid
     command_id: _Uuid
-    actor: dict[str, Any]
+    actor: _Object
     commitment: HexHash
-    body: dict[str, Any] | None
+    body: _Object | None
     salt: _HexSalt | None
     content_hash: HexHash
     hash: HexHash
@@ -110,8 +111,8 @@ def _record(row: _Line) -> Record:
         row.version,
         row.type,
         row.schema_version,
-        UUID(row.event_id),
-        UUID(row.command_id),
+        row.event_id,
+        row.command_id,
         row.actor,
         bytes.fromhex(row.commitment),
         row.body,

@@ -32,9 +32,9 @@ async def refuse(send: Send, refusal: HttpRefusal) -> None:
     await _answer(send, refusal.status, body, headers)
 
 
-async def refuse_rpc(send: Send, code: int, text: str) -> None:
-    """Send a JSON-RPC error about a request whose id nobody can know."""
-    problem = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}}
+async def refuse_rpc(send: Send, code: int, text: str, id_: int | str | None) -> None:
+    """Send a JSON-RPC error about the request ``id_``, None if nobody can know it."""
+    problem = {"jsonrpc": "2.0", "id": id_, "error": {"code": code, "message": text}}
     await _answer(send, 400, orjson.dumps(problem), {"content-type": "application/json"})
 
 

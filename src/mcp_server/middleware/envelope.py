@@ -3,6 +3,9 @@
 The SDK has a parser for each era of the protocol. They differ in what they let through (lone
 surrogates, NaN, a thousand brackets, an id that is null), and one of them answers in the words of
 its validator, input included. Here both eras get the same rules and the same short answers.
+
+The SDK chooses the parser by a header. A body that says that it is of another revision would be
+read by the wrong one.
 """
 
 from typing import Any
@@ -16,16 +19,18 @@ from mcp_server.middleware.body import replay
 MAX_DEPTH = 64
 """Of objects and lists in each other: ours need at most 20, a message's metadata included."""
 
-PARSE_ERROR, INVALID_REQUEST = -32700, -32600
+PARSE_ERROR, INVALID_REQUEST, HEADER_MISMATCH = -32700, -32600, -32020
+_REVISION = "io.modelcontextprotocol/protocolVersion"
 
 
 class NotARequest(Exception):
     """The body is not what JSON-RPC and MCP ask for. ``code`` is JSON-RPC's; it quotes nothing."""
 
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(self, code: int, text: str, id_: int | str | None = None) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
+        self.id = id_
 
 
 class Envelope:
@@ -37,15 +42,16 @@ class Envelope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body: bytes = (await receive()).get("body", b"")
         try:
-            check(body)
+            header: bytes = dict(scope["headers"]).get(b"mcp-protocol-version", b"")
+            check_revision(check(body), header.strip(b" \t"))
         except NotARequest as problem:
-            await refuse_rpc(send, problem.code, problem.text)
+            await refuse_rpc(send, problem.code, problem.text, problem.id)
         else:
             await self._app(scope, replay(body, receive), send)
 
 
-def check(body: bytes) -> None:
-    """Raises: NotARequest."""
+def check(body: bytes) -> dict[str, Any]:
+    """Return the request. Raises: NotARequest."""
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -62,6 +68,16 @@ def check(body: bytes) -> None:
         raise _invalid("must have an integer or a string as its id, or none to get no answer")
     if not isinstance(request.get("params", {}), dict):
         raise _invalid("must have an object as its params")
+    return request
+
+
+def check_revision(request: dict[str, Any], header: bytes) -> None:
+    """Raises: NotARequest, if the body says that it is of another revision than the header says."""
+    meta = request.get("params", {}).get("_meta")
+    said = meta.get(_REVISION) if isinstance(meta, dict) else None
+    if isinstance(said, str) and said.encode() != header:
+        text = "The header MCP-Protocol-Version is not the protocolVersion in the request's _meta."
+        raise NotARequest(HEADER_MISMATCH, text, request.get("id"))
 
 
 def _invalid(problem: str) -> NotARequest:

@@ -15,6 +15,7 @@ from mcp_types import ToolAnnotations
 from events.ledger import Json
 from mcp_server.tools import conversations, history, tasks
 from mcp_server.tools.arguments import Arguments
+from mcp_server.tools.quoting import quoted
 from mcp_server.tools.schema import input_schema, output_schema
 
 Scope = Literal["tasks:read", "tasks:write", "history:read"]
@@ -105,13 +106,16 @@ _EVENTS = _list_of(
 )
 
 
+_AGAIN = "(Done before with this idempotency_key.)"
+
+
 def _each(one: Callable[[Json], str]) -> Callable[[Json], str]:
     """Make the text of a bulk: a line for each."""
 
     def text(answer: Json) -> str:
         lines = [one(result) for result in answer.get("tasks", [answer])]
         if answer.get("replayed"):
-            lines.append("(done before with this idempotency_key: nothing was repeated)")
+            lines.append(_AGAIN)
         return "\n".join(lines)
 
     return text
@@ -146,7 +150,7 @@ def _tasks_text(answer: Json) -> str:
 def _task_text(answer: Json) -> str:
     lines = [tasks.line(answer) + ("  (deleted)" if answer["deleted"] else "")]
     if answer["description"]:
-        lines.append(answer["description"])
+        lines.append(f"> {quoted(answer['description'])}")
     lines.append(f"version {answer['version']}, created {answer['created_at'][:16]}Z")
     lines += [history.line(event) for event in answer["history"]]
     return "\n".join(lines)
@@ -155,7 +159,7 @@ def _task_text(answer: Json) -> str:
 def _done(what: Callable[[Json], str]) -> Callable[[Json], str]:
     def text(answer: Json) -> str:
         already = " It was already so; nothing changed." if answer.get("unchanged") else ""
-        again = " (Done before with this idempotency_key.)" if answer.get("replayed") else ""
+        again = f" {_AGAIN}" if answer.get("replayed") else ""
         return what(answer) + already + again
 
     return text
@@ -180,14 +184,20 @@ def _history_text(answer: Json) -> str:
 
 
 def _undo_text(answer: Json) -> str:
-    if answer.get("unchanged"):
-        return "Nothing to undo: it is undone already."
-    verb = "Would undo" if answer.get("dry_run") else "Undone"
+    rehearsed = answer.get("dry_run")
+    verb = "Would undo" if rehearsed else "Undone"
     lines = [f"{verb} {one['position']}: {one['what']}" for one in answer["undone"]]
     lines += [
-        f"Conflict at {one['position']}: {one['field']} was changed again at {one['later']}"
+        f"Conflict at {one['position']}: {one['field']} was changed again at {one['later']};"
+        " only force=true undoes it."
+        if rehearsed
+        else f"Overwritten: {one['field']}, changed again at {one['later']}"
         for one in answer["conflicts"]
     ]
+    if answer.get("unchanged"):
+        lines = ["Nothing to undo: it is undone already."]
+    if answer.get("replayed"):
+        lines.append(_AGAIN)
     return "\n".join(lines)
 
 
@@ -333,7 +343,12 @@ _ALL = (
         conversations.DeleteConversation,
         "tasks:write",
         {"conversation_id": _INT, "status": _TEXT, **_CHANGED},
-        _done(lambda answer: f"Deleted conversation {answer['conversation_id']}."),
+        _done(
+            lambda answer: (
+                f"Deleted conversation {answer['conversation_id']}."
+                f" undo(position={answer['position']}) restores it."
+            )
+        ),
         destructive=True,
         idempotent=True,
     ),

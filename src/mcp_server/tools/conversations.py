@@ -15,6 +15,7 @@ from events.conversation import (
     ExternalId,
     Message,
     Role,
+    conversation_deleted,
     conversation_not_found,
 )
 from events.conversation import (
@@ -43,6 +44,7 @@ from mcp_server.tools.arguments import (
     unpack,
 )
 from mcp_server.tools.pages import take
+from mcp_server.tools.quoting import quoted
 from projections import conversations as conversation_rows
 from projections import messages as message_rows
 from projections.current import Wanted
@@ -222,8 +224,10 @@ class GetConversationHistory(Arguments):
             conversation = await conversation_rows.get_conversation(
                 reader, context.user_id, self.conversation_id
             )
-            if conversation is None or conversation.deleted:
+            if conversation is None:
                 raise conversation_not_found(self.conversation_id)
+            if conversation.deleted:
+                raise conversation_deleted(conversation)
             found = await read(
                 reader,
                 context.user_id,
@@ -303,9 +307,10 @@ def conversation_line(conversation: Json) -> str:
     """Return a listed conversation as one line for a model."""
     title = conversation["title"] or "(untitled)"
     count = conversation["message_count"]
-    return f"{conversation['id']} {title}  {count} messages  {conversation['updated_at'][:16]}Z"
+    messages = "1 message" if count == 1 else f"{count} messages"
+    return f"{conversation['id']} {title}  {messages}  {conversation['updated_at'][:16]}Z"
 
 
 def line(message: Json) -> str:
     """Return a message as text for a model."""
-    return f"[{message['id']}] {message['role']}: {message['content']}"
+    return f"[{message['id']}] {message['role']}: {quoted(message['content'])}"

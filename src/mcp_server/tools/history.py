@@ -1,5 +1,7 @@
 """The two tools for what happened: tell it, and undo it."""
 
+import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, NamedTuple, Self
 
@@ -35,9 +37,11 @@ from mcp_server.tools.arguments import (
     unpack,
 )
 from mcp_server.tools.pages import take
+from mcp_server.tools.quoting import on_one_line
 from projections import history
 from projections.current import Wanted
 from projections.history import Filter, Stream
+from projections.story import Thing, begins, thing_of
 
 ClientName = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), OneLine
@@ -111,26 +115,24 @@ class GetHistory(Arguments):
 
 
 async def _told_before(reader: Connection, user_id: str, records: list[Record]) -> list[Entry]:
-    """Tell ``records``, oldest first, with the events before them that they change.
-
-    A stream's beginning needs none, and neither does a message that is added.
-    """
+    """Tell ``records``, which come newest first, oldest first: between the events before them about
+    the same things, of which no more is kept than the state that they led to."""
     if not records:
         return []
-    simple = {"ConversationCreated", "MessageAdded", "LedgerErased"}
-    which = {
-        (record.stream_type, record.stream_id)
-        for record in records
-        if record.version > 1 and record.type not in simple
-    }
-    wanted = {record.position for record in records}
-    whole = {record.position: record for record in records}
-    until = max(wanted)
-    async for page in history.streams(reader, user_id, which, until):
-        whole |= {record.position: record for record in page}
+    known = [record for record in records if record.body is not None and not begins(record)]
+    about = {thing_of(record) for record in known}
+    left = deque(reversed(records))
+    told = []
     narrator = audit.Narrator()
-    entries = (narrator.tell(whole[position]) for position in sorted(whole))
-    return [entry for entry in entries if entry.position in wanted]
+    async for page in history.changes(reader, user_id, about, left[-1].position):
+        for record in page:
+            while left[0].position < record.position:
+                told.append(narrator.tell(left.popleft()))
+            entry = narrator.tell(record)
+            if left[0].position == record.position:
+                left.popleft()
+                told.append(entry)
+    return told + [narrator.tell(record) for record in left]
 
 
 def line(event: Json) -> str:
@@ -139,7 +141,7 @@ def line(event: Json) -> str:
     if event["type"] in ("TaskUpdated", "MessageEdited"):
         pairs = event["changes"].items()
         parts += [f"{field}: {_short(old)} → {_short(new)}" for field, (old, new) in pairs]
-    by = event["client"] or event["tool"]
+    by = event["client"] or event["tool"] or "somebody"
     why = f", because: {event['reason']}" if event["reason"] else ""
     caused = f", message {event['message_id']}" if event["message_id"] else ""
     undoes = f", undoes {event['undoes']}" if "undoes" in event else ""
@@ -147,7 +149,8 @@ def line(event: Json) -> str:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = ", ".join(value) if isinstance(value, list) else str(value or "")
+    text = on_one_line(text) or "(none)"
     return text if len(text) <= 80 else text[:79] + "…"
 
 
@@ -188,21 +191,27 @@ class Undo(Change):
         )
 
     async def _plan(self, database: Database, context: Context) -> "_Plan":
+        """Read the versions first: what is appended after that makes the plan stale."""
+        narrator = audit.Narrator()
         async with database.connection() as reader:
             try:
                 targets = await self._targets(reader, context.user_id)
-                streams = {(record.stream_type, record.stream_id) for record in targets}
-                pages = history.streams(reader, context.user_id, streams)
-                narrator = audit.Narrator()
-                story = [narrator.tell(record) async for page in pages for record in page]
-                undo = audit.plan_undo(story, {record.position for record in targets})
+                streams = {(thing.stream_type, thing.stream_id) for thing in targets.values()}
+                versions = await history.versions(reader, context.user_id, streams)
+                story = await _story(reader, context.user_id, targets, narrator)
             except Refused as refusal:
-                return _Plan(audit.Undo([], [], []), audit.Narrator(), refusal)
-        return _Plan(undo, narrator, None)
+                return _Plan(_NOTHING, narrator, {}, refusal)
+        try:
+            undo = await asyncio.to_thread(audit.plan_undo, story, set(targets))
+        except Refused as refusal:
+            return _Plan(_NOTHING, narrator, versions, refusal)
+        return _Plan(undo, narrator, versions, None)
 
-    async def _targets(self, reader: Connection, user_id: str) -> list[Record]:
-        """Return the events to undo. Raises: Refused, if there are none or too many."""
-        most = 4 * audit.MOST_UNDONE
+    async def _targets(self, reader: Connection, user_id: str) -> dict[int, Thing]:
+        """Return the positions to undo, each with what it is about.
+
+        Raises: Refused, if there are none or too many.
+        """
         if self.position is not None:
             span = Filter(since=self.position, until=self.position + 1)
             found = await history.page(reader, user_id, span, 1)
@@ -212,19 +221,51 @@ class Undo(Change):
                     f"There is no change at position {self.position}.",
                     "get_history shows the positions that exist.",
                 )
-            return found
+            return {self.position: thing_of(found[0])}
         if self.conversation_id is not None:
             await _refuse_unknown_conversation(reader, user_id, self.conversation_id)
-        span = Filter(caused_in=self.conversation_id, since=self.since)
-        found = await history.page(reader, user_id, span, most + 1)
+        targets = await _span(
+            reader, user_id, Filter(caused_in=self.conversation_id, since=self.since)
+        )
+        own = ("conversation", self.conversation_id)
+        return {
+            position: thing
+            for position, thing in targets.items()
+            if (thing.stream_type, thing.stream_id) != own
+        }
+
+
+async def _span(reader: Connection, user_id: str, span: Filter) -> dict[int, Thing]:
+    """Return the positions of the events in a span, and what they are about. Raises: Refused."""
+    most = 4 * audit.MOST_UNDONE
+    found: dict[int, Thing] = {}
+    below = history.END
+    while True:
+        page = await history.page(reader, user_id, span, history.PAGE, below)
+        found |= {record.position: thing_of(record) for record in page}
         if len(found) > most:
             raise Refused(
                 "limit_exceeded",
                 f"That is more than {most} events; one undo takes at most {audit.MOST_UNDONE}.",
                 "Undo a shorter span first: begin with the newest changes.",
             )
-        own = ("conversation", self.conversation_id)
-        return [record for record in found if (record.stream_type, record.stream_id) != own]
+        if len(page) < history.PAGE:
+            return found
+        below = page[-1].position
+
+
+async def _story(
+    reader: Connection, user_id: str, targets: dict[int, Thing], narrator: audit.Narrator
+) -> list[Entry]:
+    """Return what a plan needs to know (``audit.plan_undo``), in as little memory as that takes."""
+    about = set(targets.values())
+    about |= {thing._replace(message_id=None) for thing in about}
+    story = []
+    async for page in history.changes(reader, user_id, about):
+        for record in page:
+            entry = narrator.tell(record)
+            story.append(audit.outline(entry, target=entry.position in targets))
+    return story
 
 
 async def _refuse_unknown_conversation(
@@ -238,11 +279,15 @@ class _Stale(Exception):
     """Something has changed since the undo was planned."""
 
 
+_NOTHING = audit.Undo([], [], [])
+
+
 class _Plan(NamedTuple):
-    """How to undo, on the state that ``narrator`` knows; or why not."""
+    """How to undo, on the state that ``narrator`` knows, at these ``versions``; or why not."""
 
     undo: audit.Undo
     narrator: audit.Narrator
+    versions: dict[Stream, int]
     refusal: Refused | None
 
 
@@ -275,11 +320,11 @@ class _Compensation:
         return _carry_out(draft, self._plan, force=self._wish.force)
 
     def _refuse_if_stale(self, draft: Draft) -> None:
-        known = self._plan.narrator
+        known = self._plan.versions
         current = [
-            *((task.version, known.tasks[id_].version) for id_, task in draft.tasks.items()),
+            *((task.version, known["task", id_]) for id_, task in draft.tasks.items()),
             *(
-                (conversation.version, known.conversations[id_].version)
+                (conversation.version, known["conversation", id_])
                 for id_, conversation in draft.conversations.items()
             ),
         ]
@@ -298,7 +343,7 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
     if conflicts and not force:
         raise Refused(
             "undo_conflict",
-            f"{len(conflicts)} fields were changed again later; nothing was undone.",
+            f"{_fields(len(conflicts))} changed again later; nothing was undone.",
             "Undo the later changes too, or repeat with force=true to overwrite them.",
             {"conflicts": conflicts},
         )
@@ -311,6 +356,11 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
     if len({(entry.stream_type, entry.stream_id) for entry in draft.entries}) == 1:
         answer["version"] = draft.entries[-1].version
     return answer
+
+
+def _fields(count: int) -> str:
+    more = " or more" if count == audit.MOST_CONFLICTS else ""
+    return "1 field was" if count == 1 else f"{count}{more} fields were"
 
 
 def _take_steps(draft: Draft, steps: Sequence[audit.Step]) -> None:

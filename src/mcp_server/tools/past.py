@@ -20,13 +20,21 @@ STEP = 500
 Keyed = tuple[Task, Key]
 
 
-async def tasks_at(connection: Connection, user_id: str, moment: history.Moment) -> list[Task]:
-    """Return all tasks as they were after ``moment``, deleted ones too."""
+async def tasks_at(
+    connection: Connection, user_id: str, moment: history.Moment, *, described: bool
+) -> list[Task]:
+    """Return all tasks as they were after ``moment``, deleted ones too.
+
+    Unless they shall be ``described``, descriptions are forgotten: they are most of the memory.
+    """
     until = await history.position_at(connection, user_id, moment)
     replay = Replay()
     async for page in history.task_events(connection, user_id, until):
         for event in page:
             replay.add_data(*event)
+            task = replay.tasks.get(event[3])
+            if task is not None and not described:
+                replay.tasks[event[3]] = task._replace(description=None)
     return list(replay.tasks.values())
 
 

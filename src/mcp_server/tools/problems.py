@@ -1,5 +1,6 @@
 """What is wrong with the arguments of a call, said without repeating any of them."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +24,7 @@ def as_refusal(tool: Tool, error: ValidationError) -> Refused:
         known = ", ".join(tool.arguments.model_fields)
         return _invalid("invalid_argument", argument, message, f"It takes: {known}.")
     code = _code(argument, problem["type"])
-    message = f"{argument}: {_words(problem)}."
-    return _invalid(code, argument, message, CORRECT_IT)
+    return _invalid(code, argument, f"{_sentence(argument, problem)}.", CORRECT_IT)
 
 
 def _first(problems: Sequence[Any]) -> Any:
@@ -53,9 +53,17 @@ def _code(argument: str, type_: str) -> Code:
     return "invalid_argument"
 
 
-def _words(problem: Any) -> str:
-    text = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
-    return text.removeprefix("String ").removeprefix("Input ").replace("should", "must")
+_BEGINNINGS = re.compile("^(Value error, |String |Input |List )")
+_COUNTED = re.compile(" after validation, not [0-9]+$")
+
+
+def _sentence(argument: str, problem: Any) -> str:
+    """Return what is wrong, with the argument's name in it, once."""
+    if problem["type"] == "missing":
+        return f"{argument} is required"
+    text = _BEGINNINGS.sub("", str(problem["msg"]).rstrip(".")).replace("should", "must")
+    text = _COUNTED.sub("", text)
+    return text if re.search(rf"\b{re.escape(argument)}\b", text) else f"{argument}: {text}"
 
 
 def _invalid(code: Code, argument: str, message: str, hint: str) -> Refused:

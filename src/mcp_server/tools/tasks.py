@@ -1,5 +1,6 @@
 """The six tools for tasks."""
 
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -115,7 +116,7 @@ class AddTask(Change):
 
 
 def _add(draft: Draft, new: NewTask | AddTask) -> Json:
-    fields = new.model_dump(include=set(tasks.FIELDS))
+    fields = {name: getattr(new, name) for name in tasks.FIELDS}
     task = draft.change_task(None, CreateTask.model_construct(**fields))
     draft.similar_to.append(task.title)
     return {**_changed(task, "created"), "similar": task.title}
@@ -308,7 +309,9 @@ class ListTasks(Arguments):
             )
         else:
             async with database.connection() as reader:
-                then = await past.tasks_at(reader, context.user_id, self.as_of)
+                then = await past.tasks_at(
+                    reader, context.user_id, self.as_of, described=bool(filter_.query)
+                )
                 found = await past.page_of(reader, then, filter_, sort, self.limit + 1, after)
         shown, more = take(found, self.limit, lambda pair: item(pair[0]), line)
         answer: Json = {"tasks": shown, "truncated": more}
@@ -372,10 +375,11 @@ class GetTask(Arguments):
         async with database.connection() as reader:
             if self.as_of is not None:
                 until = await history.position_at(reader, context.user_id, self.as_of)
-            stream = {("task", self.task_id)}
-            pages = history.streams(reader, context.user_id, stream, until)
             narrator = audit.Narrator()
-            entries = [narrator.tell(record) async for page in pages for record in page]
+            latest: deque[audit.Entry] = deque(maxlen=LATEST_CHANGES)
+            about = [("task", self.task_id, None)]
+            async for page in history.changes(reader, context.user_id, about, until):
+                latest.extend(narrator.tell(record) for record in page)
         task = narrator.tasks.get(self.task_id)
         if task is None:
             raise Refused(
@@ -383,8 +387,7 @@ class GetTask(Arguments):
                 f"There is no task {self.task_id}.",
                 "list_tasks shows the ids that exist.",
             )
-        latest = [audit.as_json(entry) for entry in reversed(entries[-LATEST_CHANGES:])]
-        return {**whole(task), "history": latest}
+        return {**whole(task), "history": [audit.as_json(entry) for entry in reversed(latest)]}
 
 
 def line(task: Json) -> str:

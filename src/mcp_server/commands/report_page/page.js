@@ -384,7 +384,7 @@ function tasks(state, event) {
 function taskRow(id, task, touched) {
   const status = task.deleted ? "deleted" : task.completed ? "completed" : "open";
   const row = make("div", { class: `thing ${status}${touched ? " touched" : ""}`, role: "listitem" });
-  const details = [task.due ? `due ${task.due.slice(0, 10)}` : "", task.priority ?? ""].filter(Boolean).join("  ");
+  const details = [task.due ? `due ${shownDue(task.due)}` : "", task.priority ?? ""].filter(Boolean).join("  ");
   row.append(
     make("span", { class: "box", role: "img", "aria-label": status }),
     button(title(task), () => goTo(lastChange(`task/${id}`)), "name"),
@@ -394,6 +394,9 @@ function taskRow(id, task, touched) {
   );
   return row;
 }
+
+// A date, or a date-time in UTC to the minute.
+const shownDue = (due) => (due.length > 10 ? `${due.slice(0, 10)} ${due.slice(11, 16)} UTC` : due);
 
 const title = (thing) =>
   typeof thing.title === "string" ? words(thing.title) : make("i", {}, thing.erased ? "erased" : "untitled");

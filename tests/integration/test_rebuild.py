@@ -272,8 +272,9 @@ async def test_what_is_derived_from_a_row_is_made_anew_when_asked_for(
     admin.execute("ALTER TABLE tasktrail.tasks DISABLE TRIGGER derive")
     admin.execute("UPDATE tasktrail.tasks SET search = '' WHERE id = 2")
     admin.execute("UPDATE tasktrail.tasks SET status = 2 WHERE id = 1")
+    admin.execute("UPDATE tasktrail.tasks SET title_key = '' WHERE id = 3")
     admin.execute("ALTER TABLE tasktrail.tasks ENABLE TRIGGER derive")
-    told = ["ann tasks 1 different status", "ann tasks 2 different title_key"]
+    told = ["ann tasks 1 different status", "ann tasks 3 different title_key"]
     assert sorted(run(operator)[0]) == told
     assert rebuild(operator, EVERYTHING, fix=True, rewrite=True).mended == 6
     assert admin.execute(derived).fetchall() == before

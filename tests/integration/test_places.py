@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import pytest
 
-from events import audit
+from events import undo as planning
 from events.errors import Refused
 from mcp_server import database as databases
 from mcp_server.tools import undo
@@ -129,21 +129,21 @@ async def test_who_is_cancelled_while_an_undo_is_planned_keeps_the_place_until_i
     """A thread cannot be stopped, so places given back would let threads pile up."""
     begun, end = threading.Event(), threading.Event()
 
-    def plan(*_: object) -> audit.Undo:
+    def plan(*_: object) -> planning.Undo:
         begun.set()
         end.wait(60)
-        return audit.Undo([], [], [])
+        return planning.Undo([], [], [])
 
-    monkeypatch.setattr(audit, "plan_undo", plan)
-    planning = asyncio.create_task(undo._planned([], set()))
+    monkeypatch.setattr(planning, "plan_undo", plan)
+    under_way = asyncio.create_task(undo._planned([], set()))
     await asyncio.to_thread(begun.wait, 60)
-    planning.cancel()
+    under_way.cancel()
     for _ in range(5):
         await asyncio.sleep(0)
-    assert not planning.done()
+    assert not under_way.done()
     end.set()
     with pytest.raises(asyncio.CancelledError):
-        await planning
+        await under_way
 
 
 async def test_who_is_gone_is_forgotten(pool: databases.Database) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import audit, catalog
+from events import audit, catalog, undo
 from events.conversation import (
     AddMessage,
     CreateConversation,
@@ -81,19 +81,19 @@ class Book:
             return
         self.append(draft)
 
-    def plan(self, *targets: int) -> audit.Undo:
+    def plan(self, *targets: int) -> undo.Undo:
         """Plan to undo the events at ``targets``, given no more than is asked for."""
         streams = {(r.stream_type, r.stream_id) for r in self.records if r.position in targets}
         told = audit.tell_all(self.records)
         about = {entry.subject for entry in told if entry.position in targets}
         whole = [e for e in told if (e.record.stream_type, e.record.stream_id) in streams]
         story = [
-            audit.outline(entry, target=entry.position in targets)
+            undo.outline(entry, target=entry.position in targets)
             for entry in whole
             if entry.subject in about or entry.subject[0] == "conversation"
         ]
-        plan = audit.plan_undo(story, set(targets))
-        knowing_all = audit.plan_undo(whole, set(targets))
+        plan = undo.plan_undo(story, set(targets))
+        knowing_all = undo.plan_undo(whole, set(targets))
         assert (plan.steps, plan.conflicts) == (knowing_all.steps, knowing_all.conflicts)
         return plan
 
@@ -203,8 +203,8 @@ def test_of_very_many_conflicts_only_the_first_are_told() -> None:
     """There could be as many as pairs of an undone and a later change, in one answer."""
     book = a_task(*({"title": f"{number}"} for number in range(100)))
     conflicts = book.plan(*range(2, 40)).conflicts
-    assert len(conflicts) == audit.MOST_CONFLICTS
-    assert conflicts[0] == audit.Conflict(39, "title", 40)
+    assert len(conflicts) == undo.MOST_CONFLICTS
+    assert conflicts[0] == undo.Conflict(39, "title", 40)
 
 
 def test_a_pair_with_a_change_in_between_does_not_cancel() -> None:
@@ -277,7 +277,7 @@ def test_one_change_of_what_is_gone_says_so() -> None:
 def test_a_later_change_of_the_same_field_is_a_conflict() -> None:
     book = a_task({"title": "B", "tags": ["x"]}, {"title": "C"})
     book.do("task", 1, CompleteTask())
-    assert book.plan(2).conflicts == [audit.Conflict(2, "title", 3)]
+    assert book.plan(2).conflicts == [undo.Conflict(2, "title", 3)]
     assert book.plan(3).conflicts == []
     assert book.plan(2, 3).conflicts == []
 

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from events import audit
 from events import conversation as conversations
 from events import task as tasks
+from events import undo as planning
 from events.audit import Entry
 from events.conversation import conversation_not_found
 from events.draft import Draft
@@ -110,7 +111,7 @@ class Undo(Change):
 
 async def _span(reader: Connection, user_id: str, span: Filter) -> dict[int, Thing]:
     """Return the positions of the events in a span, and what they are about. Raises: Refused."""
-    most = 4 * audit.MOST_UNDONE
+    most = 4 * planning.MOST_UNDONE
     found: dict[int, Thing] = {}
     below = history.END
     while True:
@@ -119,7 +120,7 @@ async def _span(reader: Connection, user_id: str, span: Filter) -> dict[int, Thi
         if len(found) > most:
             raise Refused(
                 "limit_exceeded",
-                f"That is more than {most} events; one undo takes at most {audit.MOST_UNDONE}.",
+                f"That is more than {most} events; one undo takes at most {planning.MOST_UNDONE}.",
                 "Undo a shorter span first: begin with the newest changes.",
             )
         if len(page) < history.PAGE:
@@ -130,14 +131,14 @@ async def _span(reader: Connection, user_id: str, span: Filter) -> dict[int, Thi
 async def _story(
     reader: Connection, user_id: str, targets: dict[int, Thing], narrator: audit.Narrator
 ) -> list[Entry]:
-    """Return what a plan needs to know (``audit.plan_undo``), in as little memory as that takes."""
+    """Return what ``plan_undo`` needs to know, in as little memory as that takes."""
     about = set(targets.values())
     about |= {thing._replace(message_id=None) for thing in about}
     story = []
     async for page in history.changes(reader, user_id, about):
         for record in page:
             entry = narrator.tell(record)
-            story.append(audit.outline(entry, target=entry.position in targets))
+            story.append(planning.outline(entry, target=entry.position in targets))
     return story
 
 
@@ -152,27 +153,27 @@ class _Stale(Exception):
     """Something has changed since the undo was planned."""
 
 
-async def _planned(story: list[Entry], targets: set[int]) -> audit.Undo:
+async def _planned(story: list[Entry], targets: set[int]) -> planning.Undo:
     """Plan in a thread: a long story takes a second, and others are served meanwhile.
 
     Who is cancelled waits for the end all the same: until then the user's place is taken.
     """
-    planning = asyncio.ensure_future(asyncio.to_thread(audit.plan_undo, story, targets))
+    running = asyncio.ensure_future(asyncio.to_thread(planning.plan_undo, story, targets))
     try:
-        return await asyncio.shield(planning)
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([planning])
-        planning.exception()  # nobody is there to hear of it
+        await asyncio.wait([running])
+        running.exception()  # nobody is there to hear of it
         raise
 
 
-_NOTHING = audit.Undo([], [], [])
+_NOTHING = planning.Undo([], [], [])
 
 
 class _Plan(NamedTuple):
     """How to undo, on the state that ``narrator`` knows, at these ``versions``; or why not."""
 
-    undo: audit.Undo
+    undo: planning.Undo
     narrator: audit.Narrator
     versions: dict[Stream, int]
     refusal: Refused | None
@@ -246,11 +247,11 @@ def _carry_out(draft: Draft, plan: _Plan, *, force: bool) -> Json:
 
 
 def _fields(count: int) -> str:
-    more = " or more" if count == audit.MOST_CONFLICTS else ""
+    more = " or more" if count == planning.MOST_CONFLICTS else ""
     return "1 field was" if count == 1 else f"{count}{more} fields were"
 
 
-def _take_steps(draft: Draft, steps: Sequence[audit.Step]) -> None:
+def _take_steps(draft: Draft, steps: Sequence[planning.Step]) -> None:
     """Decide what undoes each change, newest first. Raises: Refused."""
     for (kind, id_), command in steps:
         match command:

@@ -42,14 +42,16 @@ class Things:
                     ("task", "SELECT user_id, id FROM tasktrail.tasks WHERE status = 0"),
                     (
                         "conversation",
-                        "SELECT user_id, id FROM tasktrail.conversations WHERE NOT deleted",
+                        # messages are of the others
+                        "SELECT user_id, id FROM tasktrail.conversations WHERE id % 2 = 1"
+                        + " AND NOT deleted",
                     ),
                 )
             }
             self._of["message"] = connection.execute(
                 "SELECT m.user_id, m.id FROM tasktrail.messages m JOIN tasktrail.conversations c"
                 " ON (c.user_id, c.id) = (m.user_id, m.conversation_id)"
-                " WHERE NOT m.deleted AND NOT c.deleted"
+                " WHERE NOT m.deleted AND NOT c.deleted AND c.id % 2 = 0"
             ).fetchall()
         for things in self._of.values():
             random.shuffle(things)

@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -37,7 +36,6 @@ from mcp_server.tools.tasks import AddTask
 
 T = TypeVar("T")
 
-JOBS = (1, 2)
 REBUILD = ["rebuild-projections"]
 RUNS = {
     "check": [*REBUILD, "--check"],
@@ -61,21 +59,27 @@ def main(
     rounds: Annotated[int, typer.Option(help="Rounds; the medians are shown.")] = 3,
     writes: Annotated[int, typer.Option(help="Tasks added a second meanwhile.")] = 200,
     only: Annotated[str, typer.Option(help="Just these, separated by commas.")] = ",".join(RUNS),
+    jobs: Annotated[str, typer.Option(help="Each with so many jobs.")] = "1,2",
     home: Annotated[
         Path | None, typer.Option(help="Keep the database in this folder: one size, seeded once.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Events per second of rebuild-projections and verify, as a share of a plain COPY."""
+    kinds = [(name, int(number)) for name in only.split(",") for number in jobs.split(",")]
     figures = [
-        _measure(int(size), users, rounds, writes, only.split(","), home)
-        for size in events.split(",")
+        _measure(int(size), users, rounds, writes, kinds, home) for size in events.split(",")
     ]
     print(json.dumps({"sizes": figures}) if as_json else "\n\n".join(map(_lines, figures)))
 
 
 def _measure(
-    events: int, users: int, rounds: int, writes: int, only: list[str], home: Path | None
+    events: int,
+    users: int,
+    rounds: int,
+    writes: int,
+    kinds: list[tuple[str, int]],
+    home: Path | None,
 ) -> dict[str, Any]:
     runs: dict[str, list[Run]] = {}
     waits: dict[str, list[float]] = {}
@@ -85,7 +89,7 @@ def _measure(
         waits["at rest"], _ = asyncio.run(load.during(asyncio.sleep(5)))
         for _ in range(rounds):
             runs.setdefault("copy", []).append(_copy(postgres))
-            for name, jobs in product(only, JOBS):
+            for name, jobs in kinds:
                 title = f"{name} --jobs {jobs}"
                 if name == "empty":
                     with psycopg.connect(postgres.superuser) as connection:

@@ -61,7 +61,7 @@ STREAM_TYPES: Mapping[type[BaseModel], StreamType] = {
 }
 TYPES: Mapping[str, type[Any]] = {cls.__name__: cls for cls in STREAM_TYPES}
 _DEFAULTS = {
-    name: {key: field.default for key, field in cls.model_fields.items()}
+    name: {key: of.get_default(call_default_factory=True) for key, of in cls.model_fields.items()}
     for name, cls in TYPES.items()
 }
 _VALIDATE = {name: cls.__pydantic_validator__.validate_python for name, cls in TYPES.items()}

@@ -44,6 +44,8 @@ _NO_SCHEMA = (
     psycopg.errors.UndefinedColumn,
     psycopg.errors.UndefinedFunction,
 )
+_AWAY = ("08", "28", "57P")
+"""How SQLSTATEs begin: no connection, no entry, shut down or starting."""
 
 
 def main() -> None:
@@ -113,10 +115,17 @@ def _run(app: typer.Typer, name: str) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         said = error.diag.message_primary
         _fail(3, f"This login may not do that: {said}.\n`tasktrail doctor` says more.")
-    except psycopg.OperationalError as error:
-        _fail(3, f"The database cannot be reached: {error}\n`tasktrail doctor` says more.")
+    except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        _fail(3, _trouble(error))
     except OSError as error:
-        _fail(2, f"{error.filename or 'tasktrail'}: {error.strerror or error}")
+        _fail(2, f"{error.filename or 'output'}: {error.strerror or error}")
+
+
+def _trouble(error: psycopg.Error) -> str:
+    """Say whether the database is away, or is there and cannot do it: a full disk, a standby."""
+    if (error.sqlstate or "08").startswith(_AWAY):
+        return f"The database cannot be reached: {error}\n`tasktrail doctor` says more."
+    return f"The database could not do it: {error.diag.message_primary}."
 
 
 def _fail(code: int, text: str) -> None:

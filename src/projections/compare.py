@@ -15,16 +15,10 @@ class Wrong(NamedTuple):
 
     user_id: str
     table: ReadTable
+    id: int
     live: Row | None
     right: Row | None
     stale: str | None = None
-
-    @property
-    def id(self) -> int:
-        """The row's id."""
-        row: Row = self.live if self.right is None else self.right
-        id_: int = row.id
-        return id_
 
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong with it, field by field."""
@@ -68,10 +62,10 @@ def compare(
         expected = {user_id: dict(table.of(replay)) for user_id, replay in replays.items()}
         last = len(table.fields) + 1
         for row in snapshot.read_table(table, words):
-            user_id, live, stale = row[0], row[1:last], row[last]
-            right = expected.get(user_id, nothing).pop(row[1], None)
+            user_id, id_, live, stale = row[0], row[1], row[1:last], row[last]
+            right = expected.get(user_id, nothing).pop(id_, None)
             if (right != live or stale or every) and user_id not in passed_over:
-                yield Wrong(user_id, table, table.row(*live), right, stale)
+                yield Wrong(user_id, table, id_, table.row(*live), right, stale)
         for user_id, rows in expected.items():
-            for missing in rows.values():
-                yield Wrong(user_id, table, None, missing)
+            for id_, missing in rows.items():
+                yield Wrong(user_id, table, id_, None, missing)

@@ -53,9 +53,12 @@ def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> Mended:
     rows = 0
     findings: list[Finding] = []
     last = None
-    for batch in _batches(drifts):
+    batches = list(_batches(drifts))
+    for batch in batches:
         again, last = batch[0].user_id == last, batch[-1].user_id
         with connection.transaction():
+            if batch is not batches[-1]:  # whose commit makes those before it durable too
+                connection.execute("SET LOCAL synchronous_commit = off")
             mended = _Mending(connection, batch).run(again)
         rows += mended.rows
         findings += mended.findings

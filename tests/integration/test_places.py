@@ -2,13 +2,16 @@
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import pytest
 
+from events import audit
 from events.errors import Refused
 from mcp_server import database as databases
+from mcp_server.tools import undo
 from tests.conftest import Database
 
 SIZE, HALF = 6, 3
@@ -118,6 +121,29 @@ async def test_what_fails_inside_gives_its_place_back(places: Places) -> None:
             async with places.one_of("ann"):
                 raise ZeroDivisionError
     assert await places.how_many("ann") == places.most
+
+
+async def test_who_is_cancelled_while_an_undo_is_planned_keeps_the_place_until_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread cannot be stopped, so places given back would let threads pile up."""
+    begun, end = threading.Event(), threading.Event()
+
+    def plan(*_: object) -> audit.Undo:
+        begun.set()
+        end.wait(60)
+        return audit.Undo([], [], [])
+
+    monkeypatch.setattr(audit, "plan_undo", plan)
+    planning = asyncio.create_task(undo._planned([], set()))
+    await asyncio.to_thread(begun.wait, 60)
+    planning.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not planning.done()
+    end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await planning
 
 
 async def test_who_is_gone_is_forgotten(pool: databases.Database) -> None:

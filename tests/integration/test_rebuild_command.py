@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import Connection
+from psycopg.conninfo import make_conninfo
 
 from mcp_server.commands import progress
 from mcp_server.commands.seed import fill
@@ -115,3 +116,26 @@ def test_progress_is_lines_where_there_is_no_terminal(
     said = rebuild("--check")
     assert said.err.startswith("comparing: 300 of 300 events, ")
     assert said.err.endswith(" s left\n")
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        pytest.param(
+            "default_transaction_read_only=on", "in a read-only transaction", id="a standby"
+        ),
+        pytest.param("lock_timeout=100ms", "due to lock timeout", id="a lock that is never free"),
+    ],
+)
+def test_what_the_database_cannot_do_is_one_clear_line(
+    database: Database, tasktrail: Run, admin: Connection[Any], setting: str, said: str, jobs: str
+) -> None:
+    url = make_conninfo(database.operator, options=f"-c {setting}")
+    with admin.transaction():
+        admin.execute("SELECT tasktrail.lock_ledger(%s)", [FIRST])
+        ended = tasktrail("rebuild-projections", "--jobs", jobs, DATABASE_URL=url)
+    assert (ended.code, ended.out) == (3, "")
+    (line,) = ended.err.splitlines()
+    assert said in line
+    assert "reached" not in line

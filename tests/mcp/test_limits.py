@@ -212,4 +212,3 @@ async def test_who_asks_for_much_leaves_connections_for_others(address: str) -> 
         answers = [task.result() for task in asking]
     print(f"p50 {median(took) * 1000:.0f} ms, max {max(took) * 1000:.0f} ms of {len(took)}")
     assert {answer.get("code", "unavailable") for answer in answers} == {"unavailable"}
-    assert max(took) < WAIT / 2

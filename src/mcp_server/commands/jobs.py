@@ -6,12 +6,14 @@ the parent leaves none behind: a worker watches it, and ends in the middle of wh
 
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 from threading import Thread
 from typing import Annotated, Any, TypeVar
 
@@ -113,7 +115,7 @@ def _worker(conninfo: str, work: Work[T]) -> Iterator[Any]:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, conninfo, work), daemon=True)
-    process.start()
+    _start(process)
     theirs.close()
     try:
         yield ours
@@ -121,6 +123,15 @@ def _worker(conninfo: str, work: Work[T]) -> Iterator[Any]:
         ours.close()
         process.join(timeout=1)
         process.kill()
+
+
+def _start(process: SpawnProcess) -> None:
+    """Start it deaf to Ctrl-C, which a terminal sends to all: it ends with its parent."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def collect_garbage_seldom() -> None:

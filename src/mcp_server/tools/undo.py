@@ -75,7 +75,7 @@ class Undo(Change):
             except Refused as refusal:
                 return _Plan(_NOTHING, narrator, {}, refusal)
         try:
-            undo = await asyncio.to_thread(audit.plan_undo, story, set(targets))
+            undo = await _planned(story, set(targets))
         except Refused as refusal:
             return _Plan(_NOTHING, narrator, versions, refusal)
         return _Plan(undo, narrator, versions, None)
@@ -150,6 +150,20 @@ async def _refuse_unknown_conversation(
 
 class _Stale(Exception):
     """Something has changed since the undo was planned."""
+
+
+async def _planned(story: list[Entry], targets: set[int]) -> audit.Undo:
+    """Plan in a thread: a long story takes a second, and others are served meanwhile.
+
+    Who is cancelled waits for the end all the same: until then the user's place is taken.
+    """
+    planning = asyncio.ensure_future(asyncio.to_thread(audit.plan_undo, story, targets))
+    try:
+        return await asyncio.shield(planning)
+    except asyncio.CancelledError:
+        await asyncio.wait([planning])
+        planning.exception()  # nobody is there to hear of it
+        raise
 
 
 _NOTHING = audit.Undo([], [], [])

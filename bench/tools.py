@@ -11,7 +11,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, LiteralString
 
 import psycopg
 import typer
@@ -31,26 +31,26 @@ Thing = tuple[str, int]
 """A user and an id."""
 
 
+THINGS: dict[str, LiteralString] = {
+    "task": "SELECT user_id, id FROM tasktrail.tasks WHERE status = 0",
+    "conversation": """
+        SELECT user_id, id FROM tasktrail.conversations WHERE NOT deleted AND id % 2 = 1""",
+    "message": """
+        SELECT m.user_id, m.id FROM tasktrail.messages m JOIN tasktrail.conversations c
+        ON (c.user_id, c.id) = (m.user_id, m.conversation_id)
+        WHERE NOT m.deleted AND NOT c.deleted AND c.id % 2 = 0""",
+}
+"""Where they are. The messages are not of the conversations that will be deleted."""
+
+
 class Things:
     """What is there to be asked for; ``take`` is for what is gone afterwards."""
 
     def __init__(self, postgres: Server) -> None:
         with psycopg.connect(postgres.superuser) as connection:
-            self._of = {
-                name: [tuple(row) for row in connection.execute(query).fetchall()]
-                for name, query in (
-                    ("task", "SELECT user_id, id FROM tasktrail.tasks WHERE status = 0"),
-                    (
-                        "conversation",
-                        "SELECT user_id, id FROM tasktrail.conversations WHERE NOT deleted",
-                    ),
-                )
+            self._of: dict[str, list[Thing]] = {
+                kind: connection.execute(query).fetchall() for kind, query in THINGS.items()
             }
-            self._of["message"] = connection.execute(
-                "SELECT m.user_id, m.id FROM tasktrail.messages m JOIN tasktrail.conversations c"
-                " ON (c.user_id, c.id) = (m.user_id, m.conversation_id)"
-                " WHERE NOT m.deleted AND NOT c.deleted"
-            ).fetchall()
         for things in self._of.values():
             random.shuffle(things)
 

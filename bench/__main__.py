@@ -2,7 +2,7 @@
 
 import typer
 
-from bench import commit, peers, reads, rebuild, tools, users
+from bench import commit, peers, reads, rebuild, tools, users, verify
 
 app = typer.Typer(
     name="python -m bench",
@@ -16,6 +16,7 @@ app.command("reads")(reads.main)
 app.command("rebuild")(rebuild.main)
 app.command("tools")(tools.main)
 app.command("users")(users.main)
+app.command("verify")(verify.main)
 
 
 @app.callback()

@@ -82,10 +82,10 @@ def _with(name: str, kind: str, **arguments: Any) -> Callable[[Things], Wish]:
     return wish
 
 
-def _taking(name: str, kind: str) -> Callable[[Things], Wish]:
+def _taking(name: str, kind: str, **arguments: Any) -> Callable[[Things], Wish]:
     def wish(things: Things) -> Wish:
         user, id_ = things.take(kind)
-        return user, {name: id_}
+        return user, {name: id_, **arguments}
 
     return wish
 
@@ -114,7 +114,7 @@ CALLS: dict[str, Callable[[Things], Wish]] = {
     "update_message": _with_new("message_id", "message", "content"),
     "delete_conversation": _taking("conversation_id", "conversation"),
     "get_history": _own(),
-    "undo": _taking("position", "task"),  # a task's id is the position of its creation
+    "undo": _taking("position", "task", force=True),  # an id is the position of the creation
 }
 
 

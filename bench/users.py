@@ -1,5 +1,5 @@
 """Many users at once over HTTP, to one process: each with a connection of its own, calling,
-thinking for up to two seconds, and calling again. In both eras, with the garbage collector as the
+thinking for some seconds, and calling again. In both eras, with the garbage collector as the
 server leaves it (frozen after start-up, seldom) and as Python has it.
 """
 
@@ -25,7 +25,6 @@ APP = [
     *(sys.executable, "-m", "uvicorn", "bench.collector:app", "--port", "0", "--no-access-log"),
     *("--http", "httptools", "--log-level", "info"),
 ]
-THINKING_S = 2.0
 MIX: tuple[tuple[str, Json], ...] = (
     *(("list_tasks", {}),) * 8,
     *(("add_task", {"title": "Buy groceries", "due": "2026-12-01", "tags": ["home"]}),) * 4,
@@ -40,6 +39,7 @@ MIX: tuple[tuple[str, Json], ...] = (
 def main(
     users: Annotated[int, typer.Option(help="Users, each with a connection.")] = 1000,
     seconds: Annotated[float, typer.Option(help="How long each of the four runs is.")] = 20,
+    thinking: Annotated[float, typer.Option(help="Seconds between two calls, at most.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Tail latencies with many concurrent users, in both eras."""
@@ -52,12 +52,12 @@ def main(
                 with endpoint.announced(APP, env, r"running on (http[^ \"]+)") as served:
                     at = served._replace(url=f"{served.url}/mcp")
                     figures[f"{era}, collector {collector}"] = runner.run(
-                        _measure(at, era, users, seconds)
+                        _measure(at, era, users, seconds, thinking)
                     )
     print(json.dumps(figures) if as_json else _lines(figures))
 
 
-async def _measure(served: Endpoint, era: str, users: int, seconds: float) -> Json:
+async def _measure(served: Endpoint, era: str, users: int, seconds: float, thinking: float) -> Json:
     waits: list[float] = []
     everybody_is_there = asyncio.Barrier(users)
     first = asyncio.Semaphore(50)
@@ -68,11 +68,11 @@ async def _measure(served: Endpoint, era: str, users: int, seconds: float) -> Js
             await wire.call(name, "add_task", {"title": "The first"})
         await everybody_is_there.wait()
         end = time.perf_counter() + seconds
-        await asyncio.sleep(random.uniform(0, THINKING_S))
+        await asyncio.sleep(random.uniform(0, thinking))
         while (start := time.perf_counter()) < end:
             await wire.call(name, *random.choice(MIX))
             waits.append(time.perf_counter() - start)
-            await asyncio.sleep(random.uniform(0, THINKING_S))
+            await asyncio.sleep(random.uniform(0, thinking))
         wire.close()
 
     before = served.cpu_seconds()

@@ -160,6 +160,7 @@ class Task(NamedTuple):
 
 
 NO_TASK = Task()
+_KNOWN = Task._fields.index("position") + 1
 FIELDS = ("title", "description", "priority", "due", "tags")
 
 
@@ -223,7 +224,10 @@ def _marked(
     """Return the task, completed or not and deleted or not. (``_replace`` takes three
     times as long, and a replay does little else.)"""
     position, version, at = stamp
-    return Task(*task[:7], completed, deleted, task.created_at, at, completed_at, version, position)
+    created_at, later = task.created_at, task[_KNOWN:]
+    return Task(
+        *task[:7], completed, deleted, created_at, at, completed_at, version, position, *later
+    )
 
 
 def fold(history: Iterable[tuple[TaskEvent, Stamp]], task: Task = NO_TASK) -> Task:

@@ -2,9 +2,11 @@
 
 A page continues after a key, not after a number of rows, and each order has its index, led by user
 and status: so a page costs the same for a user with 100 tasks and for one with 100,000. "All" open
-and completed tasks are two such walks, merged.
+and completed tasks are two such walks, merged. A tag is looked for in the first tasks of the order
+and, if too few of them have it, through the index of words.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -62,6 +64,9 @@ _ORDERS: dict[Sort, _Order] = {
 }
 _URGENCY = {"high": 3, "medium": 2, "low": 1, None: 0}
 
+NEAR = 400
+"""So many tasks are looked at for a tag before its words are looked up."""
+
 # In terms of indexed columns, where there are such.
 _CONDITIONS = {
     "priority": "t.urgency = %(urgency)s",
@@ -84,28 +89,32 @@ def _statuses(filter_: Filter) -> tuple[int, ...]:
 
 def _statement(filter_: Filter, sort: Sort, continues: bool) -> str:
     """Put constant pieces together: no value is ever in the text."""
-    order = _ORDERS[sort]
-    conditions = [sql for name, sql in _CONDITIONS.items() if getattr(filter_, name) is not None]
-    if filter_.deleted and filter_.status != "all":
-        conditions.append("t.completed" if filter_.status == "completed" else "NOT t.completed")
-    if continues:
-        conditions.append(order.after)
+    order = _ORDERS[sort].order
     source, extra = "tasktrail.tasks t", ""
     statuses = [f"= {status}" for status in _statuses(filter_)]
     if filter_.query:
         source, extra = _FOUND, ", t.in_title"
         statuses = [f"IN {_statuses(filter_)}".replace(",)", ")")]
-    where = "".join(f" AND {condition}" for condition in conditions)
+    where = "".join(f" AND {condition}" for condition in _conditions(filter_, sort, continues))
     walks = " UNION ALL ".join(
         f"(SELECT {_COLUMNS}, t.due_order, t.urgency{extra} FROM {source}"
         f" WHERE t.user_id = u AND t.status {status}{where}"
-        f" ORDER BY {order.order} LIMIT %(limit)s)"
+        f" ORDER BY {order} LIMIT %(limit)s)"
         for status in statuses
     )
     return (
         f"SELECT {_COLUMNS}{extra} FROM tasktrail.as_user(%(user_id)s) AS u,"
-        f" LATERAL ({walks}) AS t ORDER BY {order.order} LIMIT %(limit)s"
+        f" LATERAL ({walks}) AS t ORDER BY {order} LIMIT %(limit)s"
     )
+
+
+def _conditions(filter_: Filter, sort: Sort, continues: bool) -> list[str]:
+    conditions = [sql for name, sql in _CONDITIONS.items() if getattr(filter_, name) is not None]
+    if filter_.deleted and filter_.status != "all":
+        conditions.append("t.completed" if filter_.status == "completed" else "NOT t.completed")
+    if continues:
+        conditions.append(_ORDERS[sort].after)
+    return conditions
 
 
 def question(
@@ -128,11 +137,42 @@ async def list_tasks(
     after: Key | None = None,
 ) -> list[tuple[Task, Key]]:
     """Return at most ``limit`` tasks in order, each with the key to continue after it."""
+    if filter_.tag is not None and not filter_.query and _WORD.search(filter_.tag):
+        near = await _tagged_near(connection, user_id, filter_, sort, limit, after)
+        if len(near) == limit:
+            return near
+        # What has the tag has its words; the tag itself is still a condition.
+        filter_ = filter_._replace(query=filter_.tag)
     cursor = await connection.execute(*question(user_id, filter_, sort, limit, after), binary=True)
+    return _keyed(await cursor.fetchall(), sort)
+
+
+_WORD = re.compile("[A-Za-z0-9]")
+"""Postgres is sure to see a word in it."""
+
+
+async def _tagged_near(
+    connection: Connection,
+    user_id: str,
+    filter_: Filter,
+    sort: Sort,
+    limit: int,
+    after: Key | None,
+) -> list[tuple[Task, Key]]:
+    """Return at most ``limit`` tasks with the tag of the first NEAR that ``filter_`` names else."""
+    all_tags = filter_._replace(tag=None)
+    first, parameters = question(user_id, all_tags, sort, NEAR, after)
+    statement = f"SELECT t.* FROM ({first}) AS t WHERE {_CONDITIONS['tag']}"
+    parameters["tag"] = filter_.tag
+    cursor = await connection.execute(statement, parameters, binary=True)
+    return _keyed((await cursor.fetchall())[:limit], sort)
+
+
+def _keyed(found: Sequence[Sequence[Any]], sort: Sort) -> list[tuple[Task, Key]]:
     width = len(Task._fields)
     return [
         (task, sort_key(task, sort, row[-1]))
-        for row, task in ((row, Task(*row[:width])) for row in await cursor.fetchall())
+        for row, task in ((row, Task(*row[:width])) for row in found)
     ]
 
 

@@ -17,8 +17,10 @@ from uuid import UUID
 import pytest
 
 from events.draft import Draft
+from events.ledger import Head
 from events.task import CreateTask
-from tests.browser.pages import Change, page_of
+from mcp_server.evidence.checkpoint import Attestation
+from tests.browser.pages import Change, attested, page_of
 from tests.browser.webdriver import Browser, browser, driver, request
 from tests.ledgers import Ledger, a_day_with_an_agent, a_long_ledger
 
@@ -45,9 +47,10 @@ def opened(address: str, tmp_path: Path) -> Open:
         size: tuple[int, int] = (1440, 900),
         dark: bool = False,
         shot: str = "",
+        attestation: Attestation | None = None,
     ) -> Iterator[Browser]:
         file = tmp_path / "report.html"
-        file.write_bytes(page_of(ledger, change))
+        file.write_bytes(page_of(ledger, change, attestation))
         with browser(address, tmp_path / "profile", *size, dark) as window:
             window.open(file.as_uri())
             window.wait(f"{VERDICT} !== 'checking'", 60)
@@ -136,6 +139,78 @@ def test_a_tampered_report_is_red_and_names_the_first_fault(opened: Open) -> Non
         window.click("#first-fault")
         assert window.text("#rows [aria-selected=true] .position") == "4"
         assert window.text("#rows [aria-selected=true] .flag") == "tampered"
+
+
+def head_of(ledger: Ledger, position: int) -> Head:
+    return Head(position, ledger.records[position - 1].hash)
+
+
+def test_it_shows_which_checkpoint_covers_it(opened: Open) -> None:
+    ledger = a_day_with_an_agent()
+    with opened(ledger) as window:
+        assert "None covers this ledger" in window.run("return checkpoint.textContent")
+    attestation = attested(ledger, head_of(ledger, 9))
+    with opened(ledger, attestation=attestation) as window:
+        assert verdict(window) == "intact"
+        covered = "Checkpoint 7 of example.org/tasktrail covers it up to position 9."
+        assert covered in window.text("#verdict-text")
+        window.click("#proof summary")
+        told = window.text("#checkpoint")
+        assert "over 5 ledgers" in told
+        assert "The 2 events after it have only the chain." in told
+        assert "Its signature holds" in told
+        assert str(attestation.key) in told
+        if folder := os.environ.get("BROWSER_SHOTS"):
+            window.screenshot(Path(folder) / "checkpoint.png")
+
+
+def spoilt(attestation: Attestation, what: str, ledger: Ledger) -> Attestation:
+    """Return an attestation with one thing in it changed."""
+    other = attested(ledger, head_of(ledger, 9))
+    proof = attestation.proof
+    match what:
+        case "note":
+            note = attestation.note.replace("number 7", "number 8")
+            return attestation._replace(note=note)
+        case "key":
+            return attestation._replace(key=other.key)
+        case "path":
+            path = [*proof.path[:-1], bytes(32)]
+            return attestation._replace(proof=proof.model_copy(update={"path": path}))
+        case "shorter path":
+            shorter = proof.model_copy(update={"path": proof.path[:-1]})
+            return attestation._replace(proof=shorter)
+        case "position":
+            return attestation._replace(proof=proof.model_copy(update={"position": 8}))
+        case "no note":
+            return attestation._replace(note="nothing")
+    raise ValueError(what)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_trees_of_every_shape_are_proved(opened: Open, size: int) -> None:
+    ledger = a_day_with_an_agent()
+    with opened(ledger, attestation=attested(ledger, ledger.head, size - 1)) as window:
+        assert verdict(window) == "intact"
+
+
+@pytest.mark.parametrize("what", ["note", "key", "path", "shorter path", "position", "no note"])
+def test_a_checkpoint_that_does_not_hold_is_red(opened: Open, what: str) -> None:
+    ledger = a_day_with_an_agent()
+    attestation = spoilt(attested(ledger, head_of(ledger, 9)), what, ledger)
+    with opened(ledger, attestation=attestation) as window:
+        assert verdict(window) == "broken"
+        assert "checkpoint" in window.text("#verdict-text")
+
+
+def test_an_end_that_was_cut_off_is_red_against_a_checkpoint(opened: Open) -> None:
+    ledger = a_day_with_an_agent()
+    shorter = a_day_with_an_agent()
+    del shorter.records[-2:]
+    shorter.hash = shorter.records[-1].hash  # cut off cleanly
+    with opened(shorter, attestation=attested(ledger, ledger.head)) as window:
+        assert verdict(window) == "broken"
+        assert "signed another event" in window.text("#verdict-text")
 
 
 def test_every_way_of_tampering_is_red(address: str, tmp_path: Path) -> None:

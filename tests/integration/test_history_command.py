@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from mcp_server.tools.conversations import AddMessage, CreateConversation, UpdateMessage
-from mcp_server.tools.history import GetHistory, Undo
+from mcp_server.tools.history import GetHistory
 from mcp_server.tools.tasks import AddTask, CompleteTask, DeleteTask, UpdateTask
+from mcp_server.tools.undo import Undo
 from tests.conftest import Database
 from tests.integration.agents import Agent
 from tests.integration.command_line import Run, Said

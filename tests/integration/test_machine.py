@@ -26,8 +26,8 @@ from mcp_server.tools.conversations import (
     DeleteConversation,
     UpdateMessage,
 )
-from mcp_server.tools.history import Undo
 from mcp_server.tools.tasks import AddTask, CompleteTask, DeleteTask, UpdateTask
+from mcp_server.tools.undo import Undo
 from projections.rebuild import rebuild
 from projections.spans import Span
 from tests.conftest import Database

@@ -11,7 +11,7 @@ import pytest
 from events import audit
 from events.errors import Refused
 from mcp_server import database as databases
-from mcp_server.tools import history
+from mcp_server.tools import undo
 from tests.conftest import Database
 
 SIZE, HALF = 6, 3
@@ -135,7 +135,7 @@ async def test_who_is_cancelled_while_an_undo_is_planned_keeps_the_place_until_i
         return audit.Undo([], [], [])
 
     monkeypatch.setattr(audit, "plan_undo", plan)
-    planning = asyncio.create_task(history._planned([], set()))
+    planning = asyncio.create_task(undo._planned([], set()))
     await asyncio.to_thread(begun.wait, 60)
     planning.cancel()
     for _ in range(5):

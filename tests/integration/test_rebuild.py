@@ -270,10 +270,11 @@ async def test_what_is_derived_from_a_row_is_made_anew_when_asked_for(
     derived = "SELECT title_key, search, status FROM tasktrail.tasks ORDER BY id"
     before = admin.execute(derived).fetchall()
     admin.execute("ALTER TABLE tasktrail.tasks DISABLE TRIGGER derive")
-    admin.execute("UPDATE tasktrail.tasks SET title_key = '', search = '' WHERE id = 2")
+    admin.execute("UPDATE tasktrail.tasks SET search = '' WHERE id = 2")
     admin.execute("UPDATE tasktrail.tasks SET status = 2 WHERE id = 1")
     admin.execute("ALTER TABLE tasktrail.tasks ENABLE TRIGGER derive")
-    assert run(operator)[0] == ["ann tasks 1 different status"]
+    told = ["ann tasks 1 different status", "ann tasks 2 different title_key"]
+    assert sorted(run(operator)[0]) == told
     assert rebuild(operator, EVERYTHING, fix=True, rewrite=True).mended == 6
     assert admin.execute(derived).fetchall() == before
     assert check(operator) == []

@@ -119,6 +119,19 @@ async def test_nothing_that_is_written_meanwhile_is_lost(
     assert findings(operator) == []
 
 
+def start(database: Database, jobs: int) -> "subprocess.Popen[str]":
+    """Start ``rebuild-projections`` in a process group of its own."""
+    program = "from mcp_server.cli import rebuild_main; rebuild_main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "--jobs", str(jobs)],
+        env={**os.environ, "DATABASE_URL": database.operator},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+
+
 def findings(connection: Connection[Any]) -> list[Any]:
     return [f for span in of_all(connection) for f in scan(connection, span)[0].findings]
 
@@ -129,17 +142,12 @@ def test_a_killed_rebuild_leaves_every_row_as_it_was_or_as_it_should_be(
     database: Database, admin: Connection[Any], tasktrail: Run, jobs: int
 ) -> None:
     all_wrong, before = wrong(admin), tables(admin)
-    program = "from mcp_server.cli import rebuild_main; rebuild_main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "--jobs", str(jobs)],
-        env={**os.environ, "DATABASE_URL": database.operator},
-        stdout=subprocess.DEVNULL,
-    )
+    process = start(database, jobs)
     with psycopg.connect(database.admin) as other:  # so that it cannot end before it is killed
         other.execute("SELECT tasktrail.lock_ledger(%s)", [user_name(1, USERS)])
         wait_until(lambda: waits_for_a_lock(admin))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.communicate()
     wait_until(lambda: not operators(admin))
     assert halves(admin) == []
     assert 0 < wrong(admin) <= all_wrong
@@ -155,20 +163,15 @@ def test_whenever_it_is_killed_the_next_one_makes_all_right(
     database: Database, admin: Connection[Any], tasktrail: Run, jobs: int
 ) -> None:
     before = tables(admin)
-    program = "from mcp_server.cli import rebuild_main; rebuild_main()"
     moments = Random(jobs)
     for _ in range(40 if THOROUGH else 2):
         admin.execute("UPDATE tasktrail.tasks SET title = 'wrong'")
         all_wrong = wrong(admin)
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, "--jobs", str(jobs)],
-            env={**os.environ, "DATABASE_URL": database.operator},
-            stdout=subprocess.DEVNULL,
-        )
+        process = start(database, jobs)
         wait_until(lambda: operators(admin))
         time.sleep(moments.random() * 0.5)
         process.kill()
-        process.wait()
+        process.communicate()
         wait_until(lambda: not operators(admin))
         assert halves(admin) == []
         assert wrong(admin) <= all_wrong
@@ -182,14 +185,7 @@ def test_whenever_it_is_killed_the_next_one_makes_all_right(
 def test_ctrl_c_ends_it_without_a_word(
     database: Database, admin: Connection[Any], jobs: int
 ) -> None:
-    program = "from mcp_server.cli import rebuild_main; rebuild_main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "--jobs", str(jobs)],
-        env={**os.environ, "DATABASE_URL": database.operator},
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
+    process = start(database, jobs)
     with psycopg.connect(database.admin) as other:  # so that it cannot end before
         other.execute("SELECT tasktrail.lock_ledger(%s)", [user_name(1, USERS)])
         wait_until(lambda: waits_for_a_lock(admin))

@@ -15,7 +15,6 @@ from mcp_server.tools.conversations import (
     ListConversations,
     UpdateMessage,
 )
-from mcp_server.tools.history import Undo
 from mcp_server.tools.tasks import (
     AddTask,
     CompleteTask,
@@ -25,6 +24,7 @@ from mcp_server.tools.tasks import (
     NewTask,
     UpdateTask,
 )
+from mcp_server.tools.undo import Undo
 from tests.conftest import Database
 from tests.integration.agents import Agent
 from tests.integration.command_line import Run, Said

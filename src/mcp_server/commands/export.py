@@ -111,7 +111,7 @@ async def _export(database: Target, user: str, format_: Format, file: BinaryIO) 
 
 async def _write(ledger: Snapshot, format_: Format, file: BinaryIO, tell: Tell) -> None:
     if format_ is Format.bundle:
-        attestation = await _attestation(ledger)
+        attestation = await attestation_of(ledger)
         now = datetime.now(UTC)
         await write_bundle(
             file, ledger.user_id, ledger.head, ledger.pages(), now, tell, attestation
@@ -128,7 +128,7 @@ async def _write(ledger: Snapshot, format_: Format, file: BinaryIO, tell: Tell) 
         tell(len(page))
 
 
-async def _attestation(ledger: Snapshot) -> Attestation | None:
+async def attestation_of(ledger: Snapshot) -> Attestation | None:
     """Return the latest checkpoint; a broken one is left out, and said."""
     try:
         return await attest(ledger.connection, ledger.user_id)

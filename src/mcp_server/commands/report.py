@@ -20,16 +20,17 @@ import typer
 from events.ledger import Head, Json
 from mcp_server import settings, target
 from mcp_server.commands import recording
-from mcp_server.commands.export import replaced
+from mcp_server.commands.export import attestation_of, replaced
 from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.recording import Access
+from mcp_server.evidence.checkpoint import Attestation
 from mcp_server.evidence.event_line import to_line, to_time
 from mcp_server.target import Target
 
 MANY = 50_000
 _FOLDER = Path(__file__).parent / "report_page"
-_SCRIPTS = ("chain.js", "fold.js", "list.js", "page.js")
+_SCRIPTS = ("chain.js", "checkpoint.js", "fold.js", "list.js", "page.js")
 _ESCAPES = {b"<": rb"\u003c", b">": rb"\u003e", b"&": rb"\u0026"}
 
 
@@ -58,7 +59,8 @@ async def _report(database: Target, user: str, file: BinaryIO) -> Head:
                 f"tasktrail: {ledger.head.position} events make a page that browsers open slowly."
             )
             print(note, file=sys.stderr)  # noqa: T201 - this is the command line
-        before, after = frame(user, ledger.head, datetime.now(UTC))
+        attestation = await attestation_of(ledger)
+        before, after = frame(user, ledger.head, datetime.now(UTC), attestation)
         file.write(before)
         with WorkProgress("writing", ledger.head.position) as progress:
             async for page in ledger.pages():
@@ -68,7 +70,9 @@ async def _report(database: Target, user: str, file: BinaryIO) -> Head:
         return ledger.head
 
 
-def frame(user_id: str, head: Head, created_at: datetime) -> tuple[bytes, bytes]:
+def frame(
+    user_id: str, head: Head, created_at: datetime, attestation: Attestation | None = None
+) -> tuple[bytes, bytes]:
     """Return the page before and after its lines of events."""
     style = (_FOLDER / "page.css").read_bytes()
     scripts = b"\n".join((_FOLDER / name).read_bytes() for name in _SCRIPTS)
@@ -77,6 +81,7 @@ def frame(user_id: str, head: Head, created_at: datetime) -> tuple[bytes, bytes]
         "user": user_id,
         "head": {"position": head.position, "hash": head.hash.hex()},
         "created_at": to_time(created_at),
+        "checkpoint": None if attestation is None else _checkpoint(attestation),
     }
     parts = {
         b"{{policy}}": _policy(style, script).encode(),
@@ -86,6 +91,11 @@ def frame(user_id: str, head: Head, created_at: datetime) -> tuple[bytes, bytes]
     }
     before, after = (_FOLDER / "page.html").read_bytes().split(b"{{events}}")
     return _filled(before, parts), _filled(after, parts)
+
+
+def _checkpoint(attestation: Attestation) -> Json:
+    proof = orjson.loads(attestation.proof.write())
+    return {"note": attestation.note, "key": str(attestation.key), "proof": proof}
 
 
 def _filled(template: bytes, parts: dict[bytes, bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""All tools as an agent sees them: name, description, schemas, hints, and the text of an answer.
+"""All tools as an agent sees them: name, description, schemas, hints; the words are in wording.py.
 
 Agents pay for every byte of this in their context: a test prints the sizes and fails when they
 grow. Nothing in here comes from a user.
@@ -13,9 +13,8 @@ from mcp_types import Tool as Listed
 from mcp_types import ToolAnnotations
 
 from events.ledger import Json
-from mcp_server.tools import conversations, history, tasks
+from mcp_server.tools import conversations, history, tasks, undo, wording
 from mcp_server.tools.arguments import Arguments
-from mcp_server.tools.quoting import quoted
 from mcp_server.tools.schema import input_schema, output_schema
 
 Scope = Literal["tasks:read", "tasks:write", "history:read"]
@@ -106,101 +105,6 @@ _EVENTS = _list_of(
 )
 
 
-_AGAIN = "(Done before with this idempotency_key.)"
-
-
-def _each(one: Callable[[Json], str]) -> Callable[[Json], str]:
-    """Make the text of a bulk: a line for each."""
-
-    def text(answer: Json) -> str:
-        lines = [one(result) for result in answer.get("tasks", [answer])]
-        if answer.get("replayed"):
-            lines.append(_AGAIN)
-        return "\n".join(lines)
-
-    return text
-
-
-def _task_changed(answer: Json) -> str:
-    if answer.get("unchanged"):
-        return f"Task {answer['task_id']} “{answer['title']}” was already so; nothing changed."
-    verb = {"pending": "Reopened"}.get(answer["status"], answer["status"].capitalize())
-    text = f"{verb} task {answer['task_id']} “{answer['title']}”, version {answer['version']}."
-    if answer.get("changed"):
-        text += f" Changed: {', '.join(answer['changed'])}."
-    if answer.get("similar"):
-        text += f" Open tasks with the same title: {', '.join(map(str, answer['similar']))}."
-    if "hint" in answer:
-        text += f" undo(position={answer['position']}) restores it."
-    return text
-
-
-def _more(answer: Json, lines: list[str], none: str) -> str:
-    if not lines:
-        return none
-    if "next_cursor" in answer:
-        lines.append(f"More: repeat with cursor={answer['next_cursor']}")
-    return "\n".join(lines)
-
-
-def _tasks_text(answer: Json) -> str:
-    return _more(answer, [tasks.line(task) for task in answer["tasks"]], "No tasks.")
-
-
-def _task_text(answer: Json) -> str:
-    lines = [tasks.line(answer) + ("  (deleted)" if answer["deleted"] else "")]
-    if answer["description"]:
-        lines.append(f"> {quoted(answer['description'])}")
-    lines.append(f"version {answer['version']}, created {answer['created_at'][:16]}Z")
-    lines += [history.line(event) for event in answer["history"]]
-    return "\n".join(lines)
-
-
-def _done(what: Callable[[Json], str]) -> Callable[[Json], str]:
-    def text(answer: Json) -> str:
-        already = " It was already so; nothing changed." if answer.get("unchanged") else ""
-        again = f" {_AGAIN}" if answer.get("replayed") else ""
-        return what(answer) + already + again
-
-    return text
-
-
-def _conversation_text(answer: Json) -> str:
-    info = answer["conversation_info"]
-    lines = [f"Conversation {info['id']} {info['title'] or '(untitled)'}"]
-    lines += [conversations.line(message) for message in answer["messages"]]
-    if answer["truncated"] and answer["messages"]:
-        lines.insert(1, "(not all: continue with before= the first id, or after= the last)")
-    return "\n".join(lines)
-
-
-def _conversations_text(answer: Json) -> str:
-    lines = [conversations.conversation_line(one) for one in answer["conversations"]]
-    return _more(answer, lines, "No conversations.")
-
-
-def _history_text(answer: Json) -> str:
-    return _more(answer, [history.line(event) for event in answer["events"]], "No changes.")
-
-
-def _undo_text(answer: Json) -> str:
-    rehearsed = answer.get("dry_run")
-    verb = "Would undo" if rehearsed else "Undone"
-    lines = [f"{verb} {one['position']}: {one['what']}" for one in answer["undone"]]
-    lines += [
-        f"Conflict at {one['position']}: {one['field']} was changed again at {one['later']};"
-        " only force=true undoes it."
-        if rehearsed
-        else f"Overwritten: {one['field']}, changed again at {one['later']}"
-        for one in answer["conflicts"]
-    ]
-    if answer.get("unchanged"):
-        lines = ["Nothing to undo: it is undone already."]
-    if answer.get("replayed"):
-        lines.append(_AGAIN)
-    return "\n".join(lines)
-
-
 _ALL = (
     Tool(
         "Add task",
@@ -210,7 +114,7 @@ _ALL = (
         tasks.AddTask,
         "tasks:write",
         {**_TASK_CHANGED, "similar": _INTS, "tasks": _OBJECTS},
-        _each(_task_changed),
+        wording.each(wording.task_changed),
     ),
     Tool(
         "List tasks",
@@ -219,7 +123,7 @@ _ALL = (
         tasks.ListTasks,
         "tasks:read",
         {"tasks": _list_of(**_TASK), **_PAGE},
-        _tasks_text,
+        wording.of_tasks,
     ),
     Tool(
         "Get task",
@@ -237,7 +141,7 @@ _ALL = (
             "deleted": _FLAG,
             "history": _OBJECTS,
         },
-        _task_text,
+        wording.of_task,
     ),
     Tool(
         "Update task",
@@ -246,7 +150,7 @@ _ALL = (
         tasks.UpdateTask,
         "tasks:write",
         {**_TASK_CHANGED, "changed": _TEXTS},
-        _each(_task_changed),
+        wording.each(wording.task_changed),
         idempotent=True,
     ),
     Tool(
@@ -255,7 +159,7 @@ _ALL = (
         tasks.CompleteTask,
         "tasks:write",
         {**_TASK_CHANGED, "tasks": _OBJECTS},
-        _each(_task_changed),
+        wording.each(wording.task_changed),
         idempotent=True,
     ),
     Tool(
@@ -264,7 +168,7 @@ _ALL = (
         tasks.DeleteTask,
         "tasks:write",
         {**_TASK_CHANGED, "hint": _TEXT, "tasks": _OBJECTS},
-        _each(_task_changed),
+        wording.each(wording.task_changed),
         destructive=True,
         idempotent=True,
     ),
@@ -274,7 +178,7 @@ _ALL = (
         conversations.CreateConversation,
         "tasks:write",
         {"conversation_id": _INT, "created_at": _TEXT, **_CHANGED},
-        _done(lambda answer: f"Created conversation {answer['conversation_id']}."),
+        wording.done(lambda answer: f"Created conversation {answer['conversation_id']}."),
     ),
     Tool(
         "Add message",
@@ -283,7 +187,7 @@ _ALL = (
         conversations.AddMessage,
         "tasks:write",
         {"message_id": _INT, "conversation_id": _INT, "created_at": _TEXT, **_CHANGED},
-        _done(
+        wording.done(
             lambda answer: (
                 f"Added message {answer['message_id']} to conversation {answer['conversation_id']}."
             )
@@ -307,7 +211,7 @@ _ALL = (
             "conversation_info": _OBJECT,
             "truncated": _FLAG,
         },
-        _conversation_text,
+        wording.of_conversation,
     ),
     Tool(
         "List conversations",
@@ -326,7 +230,7 @@ _ALL = (
             "total_count": _INT,
             **_PAGE,
         },
-        _conversations_text,
+        wording.of_conversations,
     ),
     Tool(
         "Update message",
@@ -334,7 +238,7 @@ _ALL = (
         conversations.UpdateMessage,
         "tasks:write",
         {"message_id": _INT, "updated_at": _TEXT, **_CHANGED},
-        _done(lambda answer: f"Updated message {answer['message_id']}."),
+        wording.done(lambda answer: f"Updated message {answer['message_id']}."),
         idempotent=True,
     ),
     Tool(
@@ -343,7 +247,7 @@ _ALL = (
         conversations.DeleteConversation,
         "tasks:write",
         {"conversation_id": _INT, "status": _TEXT, **_CHANGED},
-        _done(
+        wording.done(
             lambda answer: (
                 f"Deleted conversation {answer['conversation_id']}."
                 f" undo(position={answer['position']}) restores it."
@@ -359,14 +263,14 @@ _ALL = (
         history.GetHistory,
         "history:read",
         {"events": _EVENTS, **_PAGE},
-        _history_text,
+        wording.of_history,
     ),
     Tool(
         "Undo",
         "Take changes back by new changes: the one at position, all since a position or time, or "
         "all that a conversation caused. dry_run shows what would happen; fields that were changed "
         "again later are conflicts, which force overwrites.",
-        history.Undo,
+        undo.Undo,
         "tasks:write",
         {
             "undone": _list_of(position=_INT, what=_TEXT),
@@ -375,7 +279,7 @@ _ALL = (
             "dry_run": _FLAG,
             **_CHANGED,
         },
-        _undo_text,
+        wording.of_undo,
         destructive=True,
     ),
 )

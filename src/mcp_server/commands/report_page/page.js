@@ -67,16 +67,42 @@ async function verify() {
   }
   const told = (done) => { $("progress").value = done / Math.max(1, events.length); };
   const findings = await verifyChain(about.user, events, about.head, told);
+  const checkpoint = await checkpointOf(about.checkpoint);
+  if (checkpoint) findings.push(...checkpoint.findings);
   $("progress").hidden = true;
-  if (findings.length === 0) intact();
-  else broken(findings);
+  if (findings.length === 0) intact(checkpoint);
+  else broken(findings.sort((a, b) => a[0] - b[0]));
 }
 
-function intact() {
+/** Check the checkpoint that came with the page, and show what it is; null if there is none. */
+async function checkpointOf(given) {
+  if (!given) {
+    $("checkpoint").textContent = "None covers this ledger: only what you have from elsewhere shows a cut end.";
+    return null;
+  }
+  const checkpoint = await verifyCheckpoint(about.user, (at) => events[indexOf.get(at)]?.hash, given);
+  const key = make("code", {}, given.key);
+  if (checkpoint.findings.length > 0) {
+    $("checkpoint").replaceChildren("It does not hold. Its key: ", key);
+    return checkpoint;
+  }
+  const { number: count, time, size, signed } = checkpoint;
+  const since = events.length - given.proof.position;
+  $("checkpoint").replaceChildren(
+    `Number ${number(count)} of ${moment(time)}, over ${counted(size, "ledger")}, has this one up to position ${number(given.proof.position)}. `,
+    since > 0 ? `The ${since === 1 ? "event" : `${number(since)} events`} after it ${since === 1 ? "has" : "have"} only the chain. ` : "",
+    signed ? "Its signature holds, by this key, which you should know from elsewhere: "
+      : "This browser cannot check its signature (Ed25519). The key is said to be: ",
+    key);
+  return checkpoint;
+}
+
+function intact(checkpoint) {
   const erasures = events.filter((event) => event.type === "LedgerErased").length;
   const erased = erasures ? ` Words were erased ${erasures === 1 ? "once" : `${erasures} times`}, as recorded.` : "";
   const all = `All ${counted(events.length, "event")} follow from one another: nothing was changed, left out or added.`;
-  announce("intact", "The chain is intact", all + erased);
+  const covered = checkpoint ? ` Checkpoint ${number(checkpoint.number)} of ${checkpoint.origin} covers it up to position ${number(about.checkpoint.proof.position)}.` : "";
+  announce("intact", "The chain is intact", all + erased + covered);
 }
 
 function broken(findings) {

@@ -6,11 +6,13 @@ import orjson
 import pytest
 
 from mcp_server.middleware.envelope import (
+    HEADER_MISMATCH,
     INVALID_REQUEST,
     MAX_DEPTH,
     PARSE_ERROR,
     NotARequest,
     check,
+    check_revision,
 )
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_tasks"}}
@@ -116,3 +118,31 @@ def test_how_deep_a_body_may_be() -> None:
 def test_many_that_are_not_deep_are_no_problem() -> None:
     check(orjson.dumps({**CALL, "params": {"x": [{"a": []}] * 5000}}))
     check(orjson.dumps({**CALL, "params": {"x": "[{" * 5000}}))
+
+
+REVISION = {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}
+OLD, NEW = b"2025-11-25", b"2026-07-28"
+
+
+@pytest.mark.parametrize(
+    ("params", "headers"), [({}, []), ({}, [OLD]), (REVISION, [NEW]), (REVISION, [NEW, b" " + NEW])]
+)
+def test_one_revision(params: dict[str, Any], headers: list[bytes]) -> None:
+    check_revision({**CALL, "params": params}, headers)
+
+
+@pytest.mark.parametrize(
+    ("params", "headers"),
+    [
+        (REVISION, []),
+        (REVISION, [OLD]),
+        # One reader takes the first, another the last: so which of them is meant is not said.
+        (REVISION, [OLD, NEW]),
+        (REVISION, [NEW, OLD]),
+        ({}, [OLD, NEW]),
+    ],
+)
+def test_two_revisions(params: dict[str, Any], headers: list[bytes]) -> None:
+    with pytest.raises(NotARequest) as refusal:
+        check_revision({**CALL, "params": params}, headers)
+    assert refusal.value.code == HEADER_MISMATCH

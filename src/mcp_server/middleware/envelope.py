@@ -42,8 +42,8 @@ class Envelope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body: bytes = (await receive()).get("body", b"")
         try:
-            header: bytes = dict(scope["headers"]).get(b"mcp-protocol-version", b"")
-            check_revision(check(body), header.strip(b" \t"))
+            named = [value for name, value in scope["headers"] if name == b"mcp-protocol-version"]
+            check_revision(check(body), named)
         except NotARequest as problem:
             await refuse_rpc(send, problem.code, problem.text, problem.id)
         else:
@@ -71,12 +71,14 @@ def check(body: bytes) -> dict[str, Any]:
     return request
 
 
-def check_revision(request: dict[str, Any], header: bytes) -> None:
-    """Raises: NotARequest, if the body says that it is of another revision than the header says."""
+def check_revision(request: dict[str, Any], headers: list[bytes]) -> None:
+    """Raises: NotARequest, if the body and the header (however often it is there) name different
+    revisions."""
     meta = request.get("params", {}).get("_meta")
     said = meta.get(_REVISION) if isinstance(meta, dict) else None
-    if isinstance(said, str) and said.encode() != header:
-        text = "The header MCP-Protocol-Version is not the protocolVersion in the request's _meta."
+    named = {header.strip(b" \t") for header in headers}
+    if len(named) > 1 or (isinstance(said, str) and named != {said.encode()}):
+        text = "MCP-Protocol-Version and the request's _meta name more than one revision."
         raise NotARequest(HEADER_MISMATCH, text, request.get("id"))
 
 

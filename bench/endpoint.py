@@ -62,7 +62,7 @@ def announced(command: list[str], env: dict[str, str], address: str) -> Iterator
     Raises: RuntimeError, if it ends or says nothing for a minute.
     """
     with tempfile.NamedTemporaryFile("w+") as log:
-        process = subprocess.Popen(command, env=env, stderr=log)
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         try:
             yield Endpoint(_wait_for(address, process, Path(log.name)), process.pid)
         finally:

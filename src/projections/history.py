@@ -1,6 +1,6 @@
 """Questions to the ledger itself: pages of what happened, and what became of single things."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -121,23 +121,28 @@ async def walk(
         parameters["after"] = found[-1].position
 
 
-Subject = tuple[str, int, int | None]
-"""A stream's type and id, and the id of one message of it; None: the task or conversation itself.
-(``projections.story.Thing`` is one.)"""
+class Thing(NamedTuple):
+    """A task, a conversation, or a message with its conversation."""
+
+    stream_type: str
+    stream_id: int
+    message_id: int | None = None
+
 
 # A walk for each stream, and in order of its index: without statistics, or with those of many small
 # users, Postgres would rather read a whole ledger and join.
 _CHANGES = f"""
 SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
     SELECT e.* FROM (
-        SELECT stream_type, stream_id, bool_or(message_id IS NULL) AS itself,
+        SELECT stream_type, stream_id, min(known) AS known, bool_or(message_id IS NULL) AS itself,
             array_agg(message_id) AS messages, array_agg(message_id::text) AS named
-        FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS s(stream_type, stream_id, message_id)
+        FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
+            AS s(stream_type, stream_id, message_id, known)
         GROUP BY stream_type, stream_id
     ) AS s, LATERAL (
         SELECT {_COLUMNS} FROM tasktrail.events e
         WHERE e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
-        AND e.position > %s AND e.position <= %s
+        AND e.position > greatest(s.known, %s) AND e.position <= %s
         AND CASE -- in this order: a body is long, and most are not looked into
             WHEN s.stream_type <> 'conversation' THEN true
             WHEN e.type LIKE 'Conversation%%' THEN s.itself
@@ -151,20 +156,25 @@ SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
 
 
 def of_changes(
-    user_id: str, subjects: Collection[Subject], after: int, until: int
+    user_id: str, things: Mapping[Thing, int], after: int, until: int
 ) -> tuple[str, tuple[object, ...]]:
     """Return the statement that ``changes`` runs for a page, and its parameters."""
-    columns = [list(column) for column in zip(*subjects, strict=True)]
+    rows = ((*thing, known) for thing, known in things.items())
+    columns = [list(column) for column in zip(*rows, strict=True)]
     return _CHANGES, (user_id, *columns, after, until, PAGE, PAGE)
 
 
 async def changes(
-    connection: Connection, user_id: str, subjects: Collection[Subject], until: int = END
+    connection: Connection, user_id: str, things: Mapping[Thing, int], until: int = END
 ) -> AsyncIterator[list[Record]]:
-    """Yield the events about some things up to position ``until``, oldest first, in pages."""
+    """Yield the events about some things up to position ``until``, oldest first, in pages.
+
+    Each thing comes with the position up to which its events are known: they are left out, but for
+    those about a message in whose conversation less is known of another.
+    """
     after = 0
-    while subjects:
-        statement, parameters = of_changes(user_id, subjects, after, until)
+    while things:
+        statement, parameters = of_changes(user_id, things, after, until)
         cursor = await connection.execute(statement, parameters, binary=True)
         found = [Record(*row) for row in await cursor.fetchall()]
         if found:

@@ -7,7 +7,6 @@ needed again is read again: the events of that one thing.
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -16,7 +15,7 @@ from events.catalog import UnknownEvent
 from events.ledger import Record
 from events.store import Connection
 from projections import history
-from projections.history import EVERYTHING, Filter
+from projections.history import EVERYTHING, Filter, Thing
 
 KEPT = 2_000
 """Things whose state is kept from one page to the next."""
@@ -27,14 +26,6 @@ class Unreadable(Exception):
 
     def __init__(self, position: int) -> None:
         super().__init__(f"The event at position {position} cannot be read.")
-
-
-class Thing(NamedTuple):
-    """A task, a conversation, or a message with its conversation."""
-
-    stream_type: str
-    stream_id: int
-    message_id: int | None = None
 
 
 def thing_of(record: Record) -> Thing:
@@ -84,9 +75,11 @@ class _Teller:
         missing = self._missing(page)
         if missing:
             wanted = {record.position for record in page}
-            changes = changes_of(self._connection, self._user_id, missing, last)
-            async with aclosing(changes) as records:
-                async for record in records:
+            changes = history.changes(self._connection, self._user_id, missing, last)
+            async for records in changes:
+                for record in records:
+                    if record.position <= missing[thing_of(record)]:
+                        continue
                     entry = self._tell(record)
                     if record.position in wanted:
                         told[record.position] = entry
@@ -141,43 +134,6 @@ class _Teller:
         ):
             for id_ in [id_ for id_ in states if id_ not in kept]:
                 del states[id_]
-
-
-_COLUMNS = ", ".join(f"e.{name}" for name in Record._fields)
-
-_CHANGES_OF = f"""
-SELECT e.* FROM tasktrail.as_user(%(user_id)s) AS u, LATERAL (
-    SELECT {_COLUMNS}
-    FROM unnest(%(types)s::text[], %(ids)s::bigint[], %(messages)s::bigint[], %(after)s::bigint[])
-        AS t(stream_type, stream_id, message_id, after)
-    JOIN tasktrail.events e
-    ON e.user_id = u AND e.stream_type = t.stream_type AND e.stream_id = t.stream_id
-    WHERE e.position > t.after AND e.position <= %(until)s AND CASE
-        WHEN t.stream_type = 'task' THEN true
-        WHEN t.message_id IS NULL THEN e.type LIKE 'Conversation%%'
-        ELSE e.position = t.message_id OR e.position > t.message_id
-            AND e.body->'data'->>'message_id' = t.message_id::text
-    END
-    ORDER BY e.position
-) AS e ORDER BY e.position
-"""
-
-
-async def changes_of(
-    connection: Connection, user_id: str, things: dict[Thing, int], until: int
-) -> AsyncGenerator[Record, None]:
-    """Yield the events of each thing after its position, up to ``until``, oldest first."""
-    parameters = {
-        "user_id": user_id,
-        "types": [thing.stream_type for thing in things],
-        "ids": [thing.stream_id for thing in things],
-        "messages": [thing.message_id for thing in things],
-        "after": list(things.values()),
-        "until": until,
-    }
-    async with connection.cursor(binary=True) as cursor:
-        async for row in cursor.stream(_CHANGES_OF, parameters, size=history.PAGE):
-            yield Record(*row)
 
 
 _UNDOINGS = """

@@ -110,7 +110,7 @@ STREAM_INDEX = "events_user_id_stream_type_stream_id_version_key on events"
 def test_the_events_of_some_streams_are_found_without_reading_the_ledger(
     explained: Callable[..., str], user: str
 ) -> None:
-    which: list[history.Subject] = [("task", id_, None) for id_ in range(1, 31)]
+    which = {history.Thing("task", id_): 0 for id_ in range(1, 31)}
     found = explained(*history.of_changes(user, which, 0, history.END))
     assert f"Index Scan using {STREAM_INDEX}" in found
     assert "events_pkey" not in found

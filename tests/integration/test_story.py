@@ -90,15 +90,20 @@ async def test_what_is_read_about_a_thing_is_what_happened_to_it_and_no_more(
     things = dict.fromkeys(map(story.thing_of, events))
     some = set(list(things)[::9])
     expected = [event.position for event in events if story.thing_of(event) in some]
-    pages = [page async for page in history.changes(reader, ANN, some)]
+    about = dict.fromkeys(some, 0)
+    pages = [page async for page in history.changes(reader, ANN, about)]
     assert [record.position for page in pages for record in page] == expected
     assert max(map(len, pages)) == 7
     for thing in list(some)[:40]:
-        (about, until) = ([thing], expected[-1] // 2)
+        about, until = {thing: 0}, expected[-1] // 2
         pages = [page async for page in history.changes(reader, ANN, about, until)]
         happened = [e for e in events if story.thing_of(e) == thing and e.position <= until]
         assert [record for page in pages for record in page] == happened
-    assert [page async for page in history.changes(reader, ANN, [])] == []
+        known = happened[len(happened) // 2].position if happened else 0
+        pages = [page async for page in history.changes(reader, ANN, {thing: known}, until)]
+        later = [record for record in happened if record.position > known]
+        assert [record for page in pages for record in page] == later
+    assert [page async for page in history.changes(reader, ANN, {})] == []
 
 
 async def test_versions_are_those_of_the_last_events(reader: Any, inspector: Inspector) -> None:

@@ -28,7 +28,7 @@ from mcp_server.tools import conversations as conversation_tools
 from mcp_server.tools import tasks as task_tools
 from mcp_server.tools.history import line as history_line
 from projections import history, past
-from projections.history import Moment
+from projections.history import Moment, Thing
 from projections.past import State
 
 TASK_COLUMNS = (
@@ -118,7 +118,7 @@ class _Past(NamedTuple):
         ledger, narrator = self.ledger, audit.Narrator()
         latest: deque[Entry] = deque(maxlen=task_tools.LATEST_CHANGES)
         async for page in history.changes(
-            ledger.connection, ledger.user_id, [("task", id_, None)], self.position
+            ledger.connection, ledger.user_id, {Thing("task", id_): 0}, self.position
         ):
             latest.extend(narrator.tell(record) for record in page)
         task = narrator.tasks.get(id_)

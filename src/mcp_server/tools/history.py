@@ -110,7 +110,7 @@ async def _told_before(reader: Connection, user_id: str, records: list[Record]) 
     if not records:
         return []
     known = [record for record in records if record.body is not None and not begins(record)]
-    about = {thing_of(record) for record in known}
+    about = dict.fromkeys(map(thing_of, known), 0)
     left = deque(reversed(records))
     told = []
     narrator = audit.Narrator()

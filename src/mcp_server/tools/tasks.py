@@ -65,6 +65,7 @@ from mcp_server.tools.pages import take
 from projections import history
 from projections import tasks as rows
 from projections.current import Wanted
+from projections.history import Thing
 from projections.tasks import Filter, Sort
 
 LATEST_CHANGES = 5
@@ -377,7 +378,7 @@ class GetTask(Arguments):
                 until = await history.position_at(reader, context.user_id, self.as_of)
             narrator = audit.Narrator()
             latest: deque[audit.Entry] = deque(maxlen=LATEST_CHANGES)
-            about = [("task", self.task_id, None)]
+            about = {Thing("task", self.task_id): 0}
             async for page in history.changes(reader, context.user_id, about, until):
                 latest.extend(narrator.tell(record) for record in page)
         task = narrator.tasks.get(self.task_id)

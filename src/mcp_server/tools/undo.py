@@ -24,8 +24,8 @@ from mcp_server.handle import TRIES, Context, handle
 from mcp_server.tools.arguments import Change, Id, Moment, Position, says
 from projections import history
 from projections.current import Wanted
-from projections.history import Filter, Stream
-from projections.story import Thing, thing_of
+from projections.history import Filter, Stream, Thing
+from projections.story import thing_of
 
 
 class Undo(Change):
@@ -135,7 +135,7 @@ async def _story(
     about = set(targets.values())
     about |= {thing._replace(message_id=None) for thing in about}
     story = []
-    async for page in history.changes(reader, user_id, about):
+    async for page in history.changes(reader, user_id, dict.fromkeys(about, 0)):
         for record in page:
             entry = narrator.tell(record)
             story.append(planning.outline(entry, target=entry.position in targets))

@@ -6,6 +6,7 @@ to the data of the next version. docs/evolution.md walks through an example.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -95,6 +96,12 @@ def decode(type_: str, version: int, data: dict[str, Any]) -> Event:
         data = _upcast(type_, version, data)
     event: Event = _VALIDATE[type_](data)
     return event
+
+
+def decoder(type_: str, version: int) -> Callable[[Any], Event]:
+    """Return ``decode`` for one type and version, for who decodes many."""
+    validate: Callable[[Any], Event] = _VALIDATE[type_]
+    return validate if version == VERSIONS[type_] else partial(decode, type_, version)
 
 
 def _upcast(type_: str, version: int, data: dict[str, Any]) -> dict[str, Any]:

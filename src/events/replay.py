@@ -59,7 +59,7 @@ class Replay:
         """Apply one event of which only the data and its place are known. Raises: as ``add``."""
         if stamp.position > self.erased_through:
             event = decode(type_, schema_version, data)
-            _FOLDS[type_](self, event, stream_id, stamp)
+            FOLDS[type_](self, event, stream_id, stamp)
 
 
 def _to_task(replay: Replay, event: TaskEvent, id_: int, stamp: Stamp) -> None:
@@ -96,4 +96,5 @@ _BY_STREAM: Mapping[StreamType, Callable[[Replay, Any, int, Stamp], None]] = {
     "conversation": _to_conversation,
     "ledger": _to_ledger,
 }
-_FOLDS = {name: _BY_STREAM[STREAM_TYPES[cls]] for name, cls in TYPES.items()}
+FOLDS = {name: _BY_STREAM[STREAM_TYPES[cls]] for name, cls in TYPES.items()}
+"""By type of event: what applies it to a replay."""

@@ -13,10 +13,9 @@ from events.ledger import Head
 from events.replay import Replay
 from projections.read_tables import READ_TABLES, ReadTable
 from projections.rebuild import Report
-from projections.snapshot import Snapshot, moment
+from projections.snapshot import Snapshot, ticks
 
 _NOTHING = End(Head(0, b""), 0)
-_rest = itemgetter(slice(1, None))
 
 
 def everything(seen: Snapshot, words: bool) -> Report:
@@ -42,7 +41,7 @@ def _follow(seen: Snapshot, replays: dict[str, Replay] | None) -> tuple[int, int
         replay = None
         if replays is not None:
             replay = replays[user_id] = Replay()
-        end = follow(user_id, map(_rest, its), replay)
+        end = follow(user_id, its, replay)
         if end != ledgers.pop(user_id, _NOTHING):
             raise Doubt
         events += end.head.position
@@ -54,7 +53,7 @@ def _follow(seen: Snapshot, replays: dict[str, Replay] | None) -> tuple[int, int
 def _read_ledgers(seen: Snapshot) -> dict[str, End]:
     rows = seen.raw_rows(
         f"""
-        SELECT l.user_id, l.position, l.hash, l.last_recorded_at AT TIME ZONE 'UTC'
+        SELECT l.user_id, l.position, l.hash, {ticks("l.last_recorded_at")}
         FROM tasktrail.ledgers l WHERE {seen.span.users("l")}
         """
     )
@@ -62,13 +61,13 @@ def _read_ledgers(seen: Snapshot) -> dict[str, End]:
 
 
 def _read_events(seen: Snapshot) -> Iterator[tuple[Any, ...]]:
-    """Yield user and columns, as ``follow`` takes them."""
+    """Yield the columns that ``follow`` takes."""
     return seen.raw_rows(
         f"""
         SELECT e.user_id, e.position, concat_ws(' ', e.stream_type, e.type, e.schema_version),
                e.stream_id, e.version, e.event_id::text, e.command_id::text, e.actor::text,
                e.commitment, e.body::text, e.salt, e.content_hash, e.hash,
-               e.recorded_at AT TIME ZONE 'UTC', {moment("e.recorded_at")}
+               {ticks("e.recorded_at")}
         FROM tasktrail.events e
         WHERE {seen.span.users("e")} ORDER BY e.user_id, e.position
         """
@@ -76,11 +75,12 @@ def _read_events(seen: Snapshot) -> Iterator[tuple[Any, ...]]:
 
 
 def _compare(seen: Snapshot, table: ReadTable, replays: dict[str, Replay], words: bool) -> int:
-    """Return how many rows there are, if all are as the replays say. Raises: Doubt."""
-    expected = {user_id: dict(table.of(replay)) for user_id, replay in replays.items()}
+    """Return how many rows there are, if all are as the replays say: these are used up. Raises:
+    Doubt."""
+    expected = {user_id: table.of(replay) for user_id, replay in replays.items()}
     count = sum(map(len, expected.values()))
     last = len(table.fields) + 1
-    for row in seen.read_table(table, words):
+    for row in seen.read_table(table, words, in_ticks=True):
         its = expected.get(row[0])
         if its is None or its.pop(row[1], None) != row[1:last] or row[last] is not None:
             raise Doubt

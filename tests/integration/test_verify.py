@@ -102,6 +102,14 @@ async def test_what_is_right_is_seen_at_a_glance(
     assert verified(operator) == set()
 
 
+@pytest.mark.usefixtures("ann")
+async def test_the_encoding_that_a_login_asks_for_does_not_matter(database: Database) -> None:
+    async with await connect(database.app) as connection:
+        await User(connection, "zoë").add_task("Café \U0001f6d2")
+    with connected(f"{database.operator} client_encoding=LATIN1") as operator:
+        assert verified(operator) == set()
+
+
 EDITS = {
     "user_id": ("user_id = 'zoe'", "position"),
     "position": ("position = 99", "position"),

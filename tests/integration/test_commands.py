@@ -103,7 +103,7 @@ def test_a_user_nobody_wrote_for_ends_with_1(
 ) -> None:
     said = call(tasktrail, command, tmp_path, DATABASE_URL=database.auditor)
     assert (said.code, said.out) == (1, "")
-    assert said.err == "tasktrail: Nothing was ever written for user 'ann'.\n"
+    assert "Nothing was ever written for user 'ann' in this database" in said.err
     assert not list(tmp_path.glob("*ann*"))
 
 
@@ -147,6 +147,22 @@ def test_settings_that_are_wrong_are_a_usage_error(tasktrail: Run, command: str)
     assert is_tidy(said)
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "what"),
+    [
+        ("TASKTRAIL_TOOLS", "half", "must be 'full' or 'core'"),
+        ("TASKTRAIL_RATE_LIMIT", "many", "must be a valid number"),
+        ("TASKTRAIL_RATE_LIMIT", "-1", "must be greater than or equal to 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(
+    tasktrail: Run, setting: str, value: str, what: str
+) -> None:
+    said = tasktrail("token", "--user", "ann", **{setting: value})
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"tasktrail: {setting}: {what}")
+
+
 @pytest.mark.parametrize("command", ["export", "report"])
 @pytest.mark.parametrize("place", ["no/such/folder/file", "."])
 def test_a_file_that_cannot_be_written_is_a_usage_error(
@@ -155,6 +171,31 @@ def test_a_file_that_cannot_be_written_is_a_usage_error(
     said = tasktrail(command, "demo-1-00001", "-o", str(tmp_path / place), DATABASE_URL=seeded)
     assert (said.code, said.out) == (2, "")
     assert is_tidy(said)
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        ("erase --replay {folder}/gone.json", "gone.json: No such file or directory."),
+        ("verify --key {folder}/gone.pub", "gone.pub is neither a file nor a public key:"),
+        ("verify --checkpoint {folder}/gone.txt", "gone.txt: No such file or directory."),
+        ("checkpoint --key {folder}/gone.key", "gone.key: No such file or directory."),
+    ],
+)
+def test_a_file_that_is_not_there_is_a_usage_error(
+    tasktrail: Run, database: Database, tmp_path: Path, call: str, what: str
+) -> None:
+    said = tasktrail(*call.format(folder=tmp_path).split(), DATABASE_URL=database.operator)
+    assert (said.code, said.out) == (2, "")
+    assert f"tasktrail: {tmp_path}/{what}" in said.err
+
+
+@pytest.mark.parametrize("command", [*READING, "erase", "hold", "verify", "access"])
+def test_what_can_be_no_user_is_a_usage_error(tasktrail: Run, tmp_path: Path, command: str) -> None:
+    options = CALLS[command].format(folder=tmp_path).split()[1:]
+    said = tasktrail(command, " ann", *options, DATABASE_URL=AWAY)
+    assert (said.code, said.out) == (2, "")
+    assert "must not begin or end with white space" in said.err
 
 
 MAKES_A_DATABASE = {"migrate", "seed", "serve"}
@@ -206,6 +247,8 @@ def test_a_home_that_cannot_be_used_is_said(tasktrail: Run, home: str) -> None:
         assert said.code == 3
         assert is_tidy(said)
         assert home in said.out + said.err
+        assert "TASKTRAIL_HOME" in said.out + said.err
+        assert "Errno" not in said.out + said.err
 
 
 # --- real processes ----------------------------------------------------------------------------

@@ -161,7 +161,8 @@ async def _print_conversation(earlier: _Past, id_: int, as_json: bool) -> None:
             for each in messages
         )
         return
-    raise NothingThere(f"There was no conversation {id_} at position {earlier.position}.")
+    hint = "" if earlier.deleted else " If it had been deleted by then, --deleted shows it."
+    raise NothingThere(f"There was no conversation {id_} at position {earlier.position}.{hint}")
 
 
 async def _print_json(earlier: _Past) -> None:

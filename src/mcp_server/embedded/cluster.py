@@ -35,6 +35,7 @@ from mcp_server.embedded.server import (
     remark_on_space,
 )
 from mcp_server.embedded.unavailable import PostgresUnavailable
+from mcp_server.failure import why
 
 if sys.platform != "win32":
     import fcntl
@@ -185,5 +186,10 @@ def _explained(home: Path) -> Iterator[None]:
     """Turn what the system or the driver refuses into PostgresUnavailable."""
     try:
         yield
-    except (OSError, psycopg.Error) as error:
+    except OSError as error:
+        raise PostgresUnavailable(
+            f"{error.filename or home}: {why(error)}.{remark_on_space(home)} The embedded Postgres"
+            " needs a folder that it can write in: set TASKTRAIL_HOME to one, or set DATABASE_URL."
+        ) from error
+    except psycopg.Error as error:
         raise PostgresUnavailable(f"{error}{remark_on_space(home)}") from error

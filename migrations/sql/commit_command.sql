@@ -49,6 +49,7 @@ DECLARE
     v_event        record;
     v_first_at     timestamptz;
     v_title        text;
+    v_title_key    text;
     v_similar      bigint[];
 BEGIN
     v_user := set_config('tasktrail.user_id', p_user, true);  -- an assignment is cheaper than a PERFORM
@@ -137,12 +138,14 @@ BEGIN
     END IF;
 
     -- 5. Open tasks with the same titles, as they are without the new ones. One title at a time: a
-    -- join would be planned anew in every call.
+    -- join would be planned anew in every call. The key comes first: with the call in its place in the
+    -- statement Postgres may rather walk all open tasks.
     IF p_similar_to IS NOT NULL THEN
         FOREACH v_title IN ARRAY string_to_array(p_similar_to, E'\n') LOOP
+            v_title_key := tasktrail.title_key(v_title);
             v_similar := ARRAY(
                 SELECT t.id FROM tasktrail.tasks t
-                WHERE t.user_id = p_user AND t.status = 0 AND t.title_key = tasktrail.title_key(v_title)
+                WHERE t.user_id = p_user AND t.status = 0 AND t.title_key = v_title_key
                 ORDER BY t.id DESC LIMIT 10);
             IF cardinality(v_similar) > 0 THEN
                 alike := coalesce(alike, '{}') || jsonb_build_object(v_title, v_similar);

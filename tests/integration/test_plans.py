@@ -87,7 +87,7 @@ def plan(explained: Callable[..., str]) -> Callable[..., str]:
     return plan
 
 
-# Without statistics its rarity is not known, and a user's tasks are read: until autovacuum comes by.
+# Until autovacuum comes by, nobody knows how rare a word is, and tasks are read instead.
 @pytest.mark.parametrize("explained", ["analysed"], indirect=True)
 @pytest.mark.parametrize("query", ["number 4711", "num 47", "milk 48"])
 def test_full_text_search_of_many_tasks_uses_its_index(

@@ -54,16 +54,9 @@ class Key(NamedTuple):
 
 
 _COMMIT = f"""
-SELECT p.ordinality, c.status, c.base, c.recorded_at, c.hash, c.result, c.alike, c.conflicts
-FROM ROWS FROM (
-    jsonb_to_recordset(%s) AS (
-        user_id text, key text, request_hash bytea, result jsonb, command_id uuid, actor jsonb,
-        expected jsonb, events jsonb, tasks jsonb, conversations jsonb, messages jsonb,
-        similar_to text)
-) WITH ORDINALITY AS p,
-LATERAL tasktrail.commit_command(
-    p.user_id, p.key, p.request_hash, p.result, '{iso(NOT_YET)}', p.command_id, p.actor, p.expected,
-    p.events, p.tasks, p.conversations, p.messages, p.similar_to) AS c
+SELECT
+    c.user_id, c.status, c.base, c.recorded_at, c.hash, c.result, c.alike, c.conflicts
+FROM tasktrail.commit_commands(%s, '{iso(NOT_YET)}') AS c
 """
 
 
@@ -109,14 +102,12 @@ async def commit_all(connection: Connection, commands: list[Packed]) -> list[Out
     """Write sealed commands of different users, in one round trip and one transaction.
 
     Each has its own outcome; an error is one of all. Sorted by user, so that two of these at once
-    cannot wait for each other's locks in a circle.
+    cannot wait for each other's new ledgers in a circle.
     """
-    order = sorted(range(len(commands)), key=lambda index: commands[index].user_id)
-    together = ",".join(commands[index].text for index in order)
+    together = ",".join(command.text for command in sorted(commands))
     cursor = await connection.execute(_COMMIT, (f"[{together}]",), binary=True)
-    rows = await cursor.fetchall()
-    outcomes = {order[ordinal - 1]: Outcome(*row) for ordinal, *row in rows}
-    return [outcomes[index] for index in range(len(commands))]
+    outcomes = {user_id: Outcome(*rest) for user_id, *rest in await cursor.fetchall()}
+    return [outcomes[command.user_id] for command in commands]
 
 
 async def commit(
@@ -150,7 +141,7 @@ def _rows(rows: list[Any]) -> list[Json] | None:
 
 
 def sealed(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Json:
-    """Return one event as ``commit_command`` takes it: sealed, but for its place and its time."""
+    """Return one event as ``commit_commands`` takes it: sealed, but for its place and its time."""
     type_ = entry.event.type
     schema_version = catalog.VERSIONS[type_]
     event_id = str(uuid4())

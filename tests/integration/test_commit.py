@@ -1,4 +1,4 @@
-"""commit_command: one call writes a command whole, in its place, once; or nothing at all."""
+"""commit_commands: one call writes a command whole, in its place, once; or nothing at all."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -16,6 +16,7 @@ import pytest
 
 from mcp_server.cli import COMMANDS
 from mcp_server.commands.seed import fill
+from mcp_server.settings import NAMES
 from tests.conftest import Database, Server
 from tests.integration.command_line import Run, Said
 
@@ -269,6 +270,26 @@ def start(url: str, *arguments: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+@pytest.mark.parametrize("transport", ["http", "stdio"])
+def test_the_server_refuses_a_database_that_would_not_keep_its_promises(
+    database: Database, tmp_path: Path, transport: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES.values()}
+    ours = {"DATABASE_URL": database.admin, "TASKTRAIL_HOME": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", MAIN, "serve", "--transport", transport, "--port", "0"],
+        env=environment | ours,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "is a superuser: users would not be isolated" in ended.stderr
+    assert "TASKTRAIL_ALLOW_UNSAFE_DATABASE=1" in ended.stderr
 
 
 def test_a_process_ends_with_the_code_too() -> None:

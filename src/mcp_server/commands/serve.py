@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from errno import EACCES, EADDRINUSE
 from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Annotated, Any
@@ -167,8 +168,9 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         try:
             taken.bind((host, port))
         except OSError as error:
+            other = "--port" if error.errno in (EADDRINUSE, EACCES) else "--host"
             raise PortTaken(
-                f"Cannot listen on {host}:{port}: {error.strerror}. Try another --port."
+                f"Cannot listen on {host}:{port}: {error.strerror}. Try another {other}."
             ) from None
         taken.set_inheritable(True)
         yield taken

@@ -1,4 +1,4 @@
-"""The SQL on the ledger: ``commit_all``, the only way commands write to it, and a replay's reads.
+"""The SQL on the ledger: ``commit``, the only way commands write to it, and a replay's reads.
 
 Every statement is one autocommit call, and names the user twice: in its WHERE and to row-level
 security. So it is safe behind a pooler that gives each transaction another connection.
@@ -98,7 +98,7 @@ def pack(sealed: Json) -> Packed:
     return Packed(sealed["user_id"], orjson.dumps(sealed).decode())
 
 
-async def commit_all(connection: Connection, commands: list[Packed]) -> list[Outcome]:
+async def commit(connection: Connection, commands: list[Packed]) -> list[Outcome]:
     """Write sealed commands of different users, in one round trip and one transaction.
 
     Each has its own outcome; an error is one of all. Sorted by user, so that two of these at once

@@ -13,7 +13,7 @@ CREATE FUNCTION tasktrail.owner_lexeme(p_user text) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 RETURN '@' || left(encode(sha256(convert_to(p_user, 'UTF8')), 'hex'), 24);
 
--- Whoever writes a task calls these in its trigger: the owner in commit_command, the operator itself.
+-- Whoever writes a task calls these in its trigger: the owner in commit_commands, the operator itself.
 REVOKE ALL ON FUNCTION tasktrail.title_key(text), tasktrail.owner_lexeme(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tasktrail.title_key(text), tasktrail.owner_lexeme(text) TO tasktrail_operator;
 GRANT EXECUTE ON FUNCTION tasktrail.owner_lexeme(text) TO tasktrail_auditor; -- verify --words

@@ -59,7 +59,7 @@ RETURN (
     ) AS w
 );
 
--- Whoever writes a task calls these in its trigger: the owner in commit_command, the operator itself.
+-- Whoever writes a task calls these in its trigger: the owner in commit_commands, the operator itself.
 REVOKE ALL ON FUNCTION tasktrail.words, tasktrail.searchable, tasktrail.question FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tasktrail.words, tasktrail.searchable, tasktrail.question TO tasktrail_operator;
 GRANT EXECUTE ON FUNCTION tasktrail.words, tasktrail.searchable TO tasktrail_auditor; -- verify --words

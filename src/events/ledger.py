@@ -9,7 +9,7 @@ can be erased and every hash still verifies:
     hash         = SHA-256(previous hash + content_hash + position, stream_id, version, time)
 
 The first three are computed here when a command is decided, the last in SQL under the user's lock
-(migrations/sql/commit_command.sql) and here to verify. JCS is RFC 8785.
+(migrations/sql/commit_commands.sql) and here to verify. JCS is RFC 8785.
 """
 
 import hmac

@@ -3,7 +3,7 @@
 Before a command is committed nobody knows its positions and its time: only Postgres, holding the
 user's lock, can say. Until then a command's first event stands at position -1, its second at -2,
 and so on, all at the time ``NOT_YET``. Folding them gives rows and answers that are provisional in
-exactly those numbers and times, and ``commit_command`` (in SQL) and ``settle`` (here) put the real
+exactly those numbers and times, and ``commit_commands`` (in SQL) and ``settle`` (here) put the real
 ones in. So there is one fold, and it does not know whether it runs live or in a replay.
 """
 

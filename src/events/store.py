@@ -1,4 +1,4 @@
-"""The SQL on the ledger: ``commit``, the only thing that writes to it, and the reads of a replay.
+"""The SQL on the ledger: ``commit``, the only way commands write to it, and a replay's reads.
 
 Every statement is one autocommit call, and names the user twice: in its WHERE and to row-level
 security. So it is safe behind a pooler that gives each transaction another connection.
@@ -22,7 +22,7 @@ Connection = AsyncConnection[Any]
 
 
 class Outcome(NamedTuple):
-    """What ``commit`` came to.
+    """What committing one command came to.
 
     ``committed``: ``base`` is the ledger's position before it, ``hash`` that of its last event.
     ``replayed``: the key was used before for the same request: ``base``, ``recorded_at`` and the
@@ -54,16 +54,9 @@ class Key(NamedTuple):
 
 
 _COMMIT = f"""
-SELECT p.ordinality, c.status, c.base, c.recorded_at, c.hash, c.result, c.alike, c.conflicts
-FROM ROWS FROM (
-    jsonb_to_recordset(%s) AS (
-        user_id text, key text, request_hash bytea, result jsonb, command_id uuid, actor jsonb,
-        expected jsonb, events jsonb, tasks jsonb, conversations jsonb, messages jsonb,
-        similar_to text)
-) WITH ORDINALITY AS p,
-LATERAL tasktrail.commit_command(
-    p.user_id, p.key, p.request_hash, p.result, '{iso(NOT_YET)}', p.command_id, p.actor, p.expected,
-    p.events, p.tasks, p.conversations, p.messages, p.similar_to) AS c
+SELECT
+    c.user_id, c.status, c.base, c.recorded_at, c.hash, c.result, c.alike, c.conflicts
+FROM tasktrail.commit_commands(%s, '{iso(NOT_YET)}') AS c
 """
 
 
@@ -105,32 +98,16 @@ def pack(sealed: Json) -> Packed:
     return Packed(sealed["user_id"], orjson.dumps(sealed).decode())
 
 
-async def commit_all(connection: Connection, commands: list[Packed]) -> list[Outcome]:
+async def commit(connection: Connection, commands: list[Packed]) -> list[Outcome]:
     """Write sealed commands of different users, in one round trip and one transaction.
 
     Each has its own outcome; an error is one of all. Sorted by user, so that two of these at once
-    cannot wait for each other's locks in a circle.
+    cannot wait for each other's new ledgers in a circle.
     """
-    order = sorted(range(len(commands)), key=lambda index: commands[index].user_id)
-    together = ",".join(commands[index].text for index in order)
+    together = ",".join(command.text for command in sorted(commands))
     cursor = await connection.execute(_COMMIT, (f"[{together}]",), binary=True)
-    rows = await cursor.fetchall()
-    outcomes = {order[ordinal - 1]: Outcome(*row) for ordinal, *row in rows}
-    return [outcomes[index] for index in range(len(commands))]
-
-
-async def commit(
-    connection: Connection,
-    user_id: str,
-    draft: Draft,
-    actor: Json,
-    reason: str | None = None,
-    key: Key | None = None,
-) -> Outcome:
-    """Write one draft and, with it, the rows it folds to and the answer to a repetition."""
-    packed = pack(seal(user_id, draft, actor, reason, key))
-    (outcome,) = await commit_all(connection, [packed])
-    return outcome
+    outcomes = {user_id: Outcome(*rest) for user_id, *rest in await cursor.fetchall()}
+    return [outcomes[command.user_id] for command in commands]
 
 
 def _expected(entries: list[Entry]) -> list[Json] | None:
@@ -150,7 +127,7 @@ def _rows(rows: list[Any]) -> list[Json] | None:
 
 
 def sealed(entry: Entry, command_id: str, actor: Json, reason: str | None) -> Json:
-    """Return one event as ``commit_command`` takes it: sealed, but for its place and its time."""
+    """Return one event as ``commit_commands`` takes it: sealed, but for its place and its time."""
     type_ = entry.event.type
     schema_version = catalog.VERSIONS[type_]
     event_id = str(uuid4())
@@ -184,14 +161,6 @@ SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
 ) AS e ORDER BY e.position
 """
 
-_READ_STREAM = f"""
-SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
-    SELECT {_COLUMNS} FROM tasktrail.events e
-    WHERE e.user_id = u AND e.stream_type = %s AND e.stream_id = %s
-    ORDER BY e.version
-) AS e ORDER BY e.version
-"""
-
 PAGE = 500
 """Events per read of a long ledger: a few milliseconds of work between two breaths."""
 
@@ -211,11 +180,3 @@ async def read_ledger(
         if len(page) < PAGE:
             return
         after = page[-1].position
-
-
-async def read_stream(
-    connection: Connection, user_id: str, stream_type: str, stream_id: int
-) -> list[Record]:
-    """Return all events of one task or conversation, oldest first."""
-    cursor = await connection.execute(_READ_STREAM, (user_id, stream_type, stream_id), binary=True)
-    return [Record(*row) for row in await cursor.fetchall()]

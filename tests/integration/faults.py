@@ -114,7 +114,7 @@ class Service:
         writes += " AND pid <> %s"
         deadline = time.monotonic() + 5
         with self.superuser() as connection:
-            values = ("%commit_command%", connection.info.backend_pid)
+            values = ("%commit_commands%", connection.info.backend_pid)
             while not connection.execute(writes, values).rowcount and time.monotonic() < deadline:
                 pass
 

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the check failed, 2 usage, 3 the system could not be reach
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from mcp_server.cli import COMMANDS
 from mcp_server.commands.seed import fill
+from mcp_server.settings import NAMES
 from tests.conftest import Database, Server
 from tests.integration.command_line import Run, Said
 
@@ -103,7 +105,7 @@ def test_a_user_nobody_wrote_for_ends_with_1(
 ) -> None:
     said = call(tasktrail, command, tmp_path, DATABASE_URL=database.auditor)
     assert (said.code, said.out) == (1, "")
-    assert said.err == "tasktrail: Nothing was ever written for user 'ann'.\n"
+    assert "Nothing was ever written for user 'ann' in this database" in said.err
     assert not list(tmp_path.glob("*ann*"))
 
 
@@ -147,6 +149,33 @@ def test_settings_that_are_wrong_are_a_usage_error(tasktrail: Run, command: str)
     assert is_tidy(said)
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_where_it_cannot_listen_is_said_with_what_to_change(tasktrail: Run, taken: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        host = "127.0.0.1" if taken else "192.0.2.1"  # an address that no machine has (RFC 5737)
+        said = tasktrail("serve", "--host", host, "--port", port, BETTER_AUTH_SECRET=SECRET)
+    assert (said.code, said.out) == (3, "")
+    assert f"Cannot listen on {host}:{port}: " in said.err
+    assert f"Try another --{'port' if taken else 'host'}." in said.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "what"),
+    [
+        ("TASKTRAIL_TOOLS", "half", "must be 'full' or 'core'"),
+        ("TASKTRAIL_RATE_LIMIT", "many", "must be a valid number"),
+        ("TASKTRAIL_RATE_LIMIT", "-1", "must be greater than or equal to 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(
+    tasktrail: Run, setting: str, value: str, what: str
+) -> None:
+    said = tasktrail("token", "--user", "ann", **{setting: value})
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"tasktrail: {setting}: {what}")
+
+
 @pytest.mark.parametrize("command", ["export", "report"])
 @pytest.mark.parametrize("place", ["no/such/folder/file", "."])
 def test_a_file_that_cannot_be_written_is_a_usage_error(
@@ -155,6 +184,31 @@ def test_a_file_that_cannot_be_written_is_a_usage_error(
     said = tasktrail(command, "demo-1-00001", "-o", str(tmp_path / place), DATABASE_URL=seeded)
     assert (said.code, said.out) == (2, "")
     assert is_tidy(said)
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        ("erase --replay {folder}/gone.json", "gone.json: No such file or directory."),
+        ("verify --key {folder}/gone.pub", "gone.pub is neither a file nor a public key:"),
+        ("verify --checkpoint {folder}/gone.txt", "gone.txt: No such file or directory."),
+        ("checkpoint --key {folder}/gone.key", "gone.key: No such file or directory."),
+    ],
+)
+def test_a_file_that_is_not_there_is_a_usage_error(
+    tasktrail: Run, database: Database, tmp_path: Path, call: str, what: str
+) -> None:
+    said = tasktrail(*call.format(folder=tmp_path).split(), DATABASE_URL=database.operator)
+    assert (said.code, said.out) == (2, "")
+    assert f"tasktrail: {tmp_path}/{what}" in said.err
+
+
+@pytest.mark.parametrize("command", [*READING, "erase", "hold", "verify", "access"])
+def test_what_can_be_no_user_is_a_usage_error(tasktrail: Run, tmp_path: Path, command: str) -> None:
+    options = CALLS[command].format(folder=tmp_path).split()[1:]
+    said = tasktrail(command, " ann", *options, DATABASE_URL=AWAY)
+    assert (said.code, said.out) == (2, "")
+    assert "must not begin or end with white space" in said.err
 
 
 MAKES_A_DATABASE = {"migrate", "seed", "serve"}
@@ -206,6 +260,8 @@ def test_a_home_that_cannot_be_used_is_said(tasktrail: Run, home: str) -> None:
         assert said.code == 3
         assert is_tidy(said)
         assert home in said.out + said.err
+        assert "TASKTRAIL_HOME" in said.out + said.err
+        assert "Errno" not in said.out + said.err
 
 
 # --- real processes ----------------------------------------------------------------------------
@@ -226,6 +282,26 @@ def start(url: str, *arguments: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+@pytest.mark.parametrize("transport", ["http", "stdio"])
+def test_the_server_refuses_a_database_that_would_not_keep_its_promises(
+    database: Database, tmp_path: Path, transport: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES.values()}
+    ours = {"DATABASE_URL": database.admin, "TASKTRAIL_HOME": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", MAIN, "serve", "--transport", transport, "--port", "0"],
+        env=environment | ours,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "is a superuser: users would not be isolated" in ended.stderr
+    assert "TASKTRAIL_ALLOW_UNSAFE_DATABASE=1" in ended.stderr
 
 
 def test_a_process_ends_with_the_code_too() -> None:

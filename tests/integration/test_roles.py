@@ -354,11 +354,11 @@ def test_who_may_call_what(inspector: Inspector) -> None:
     assert callable_by(inspector, "tasktrail_server") == {
         "as_user",
         "checkpoint_leaves",
-        "commit_command",
+        "commit_commands",
         "search_tasks",
         "search_these",
     }
-    assert "commit_command" not in callable_by(inspector, "tasktrail_test_operator")
+    assert "commit_commands" not in callable_by(inspector, "tasktrail_test_operator")
     assert callable_by(inspector, "tasktrail_test_auditor") == {
         "as_user",
         "checkpoint_leaves",

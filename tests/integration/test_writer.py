@@ -2,20 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg
 import pytest
 
 from events import store
-from events.conversation import CreateConversation
+from events.conversation import AddMessage, CreateConversation
 from events.draft import Draft
 from events.ledger import Json
 from events.store import Outcome
-from events.task import CompleteTask, CreateTask
+from events.task import CompleteTask, CreateTask, Task
 from mcp_server import database as databases
 from mcp_server import handle
 from mcp_server.handle import Context
 from tests.conftest import Database
+from tests.integration.agents import Inspector
 
 NOBODY = handle.actor("test", Context("nobody", "cli"))
 
@@ -85,6 +87,76 @@ async def test_a_conflict_is_one_command_s_own(pool: databases.Database) -> None
     assert isinstance(conflict, Outcome)
     assert conflict.status == "version_conflict"
     assert [succeeded(outcome).base for outcome in outcomes] == [0, 1, 0]
+
+
+def mixed(user: str, turn: int) -> list[Json]:
+    """All kinds of commands, each twice: with a key the second is a repetition; without one it adds
+    more of the same, or conflicts with the first."""
+    tasks = Draft()
+    for title in ("Buy milk", "buy  MILK", "Walk"):
+        tasks.change_task(None, CreateTask(title=title, tags=[user]))
+    tasks.similar_to += ["Buy milk", "Walk"]
+    chat = Draft()
+    talk = chat.change_conversation(None, CreateConversation(title=user))
+    chat.change_conversation(talk.id, AddMessage(role="user", content=f"I am {user}."))
+    later = Draft({1: Task(id=1, title="Buy milk", version=1, position=1)})
+    later.change_task(1, CompleteTask())
+    key = store.Key(f"key {turn // 5}", b"request", {"said": user})
+    other = key._replace(request_hash=b"another")
+    kinds = [(tasks, None), (chat, key), (later, None), (tasks, other), (Draft(), key)]
+    draft, key_ = kinds[turn % len(kinds)]
+    return [store.seal(user, draft, NOBODY, None, key_) for _ in range(2)]
+
+
+def told(outcome: Outcome) -> tuple[Any, ...]:
+    """What an outcome says, but for the time and what is made of it."""
+    return outcome.status, outcome.base, outcome.result, outcome.similar, outcome.conflicts
+
+
+async def test_together_they_write_what_they_would_alone(
+    pool: databases.Database, inspector: Inspector
+) -> None:
+    """Users of two kinds do the same: some in groups, some each alone."""
+    groups = [[f"{kind}-{n}" for n in range(12)] for kind in ("group", "alone")]
+    met = set()
+    async with pool.connection() as connection:
+        for turn in range(10):
+            for again in (0, 1):
+                sealed = [
+                    [store.pack(mixed(user, turn + n)[again]) for n, user in enumerate(users)]
+                    for users in groups
+                ]
+                in_a_group = await store.commit(connection, sealed[0])
+                alone = [(await store.commit(connection, [each]))[0] for each in sealed[1]]
+                met |= {(each.status, bool(each.similar)) for each in alone}
+                names = str([told(outcome) for outcome in in_a_group])
+                assert names.replace("group-", "alone-") == str([told(each) for each in alone])
+    statuses = {"committed", "replayed", "idempotency_conflict", "version_conflict"}
+    assert {status for status, _ in met} == statuses
+    assert ("committed", True) in met
+    for one, other in zip(*groups, strict=True):
+        assert inspector.findings(one) == inspector.findings(other) == []
+        for rows in (inspector.tasks, inspector.conversations, inspector.messages):
+            its, others = (
+                [without_times(row) for row in rows(user).values()] for user in (one, other)
+            )
+            assert its
+            assert str(its).replace(one, other) == str(others)
+
+
+def without_times(row: Any) -> Json:
+    return {name: value for name, value in row._asdict().items() if not name.endswith("_at")}
+
+
+async def test_two_commands_of_one_user_cannot_be_written_together(
+    pool: databases.Database, inspector: Inspector
+) -> None:
+    """The second was decided on what was there before the first."""
+    commands = [store.pack(new_task(user)) for user in ("ann", "bob", "bob")]
+    async with pool.connection() as connection:
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            await store.commit(connection, commands)
+    assert inspector.events("ann") == inspector.events("bob") == []
 
 
 async def test_nobody_suffers_for_another_s_fault(pool: databases.Database) -> None:

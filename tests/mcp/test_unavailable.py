@@ -91,7 +91,7 @@ def test_a_fault_of_ours_shows_a_correlation_id_and_nothing_else(
     with serving(configured(database.app)) as url:
         agent = connect(url=f"{url}/mcp")
         with psycopg.connect(database.admin, autocommit=True) as connection:
-            connection.execute("ALTER FUNCTION tasktrail.commit_command RENAME TO broken")
+            connection.execute("ALTER FUNCTION tasktrail.commit_commands RENAME TO broken")
             connection.execute("ALTER TABLE tasktrail.tasks RENAME COLUMN title TO broken")
         for tool in ("add_task", "list_tasks"):
             arguments = {"title": "CANARY"} if tool == "add_task" else {}

@@ -210,7 +210,7 @@ def attempt(draft: Draft, data: st.DataObject) -> None:
 
 
 def settle(row: Any, base: int) -> Any:
-    """Return a row as ``commit_command`` stores it, as text so that it can be in a set."""
+    """Return a row as ``commit_commands`` stores it, as text so that it can be in a set."""
     values = row._asdict()
     for name in ("id", "position", "conversation_id"):
         if values.get(name, 0) < 0:

@@ -14,7 +14,11 @@ NOT_YET = datetime.max.replace(tzinfo=UTC)
 
 
 class Stamp(NamedTuple):
-    """An event's position in the ledger, its version in the stream, and when it was recorded."""
+    """An event's position in the ledger, its version in the stream, and when it was recorded.
+
+    A fold passes ``at`` on and never looks at it, so ``events.intact``, whose rows are only
+    compared, keeps the database's integers in its place.
+    """
 
     position: int
     version: int

@@ -6,11 +6,16 @@ One transaction for each batch of users:
     lock the users' ledgers; of those that have moved on since, catch up (``_catch_up``)
     delete what should not be there; write what should be
 
+Between two batches of the same user whoever waits for the lock gets a chance: writers do not queue
+for it, they look again now and then (mcp_server.writer).
+
 Catching up: to a row that is wrong the events since are applied before it is written. A row that
 was right has been kept right by whoever appended them.
 """
 
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -28,8 +33,7 @@ ROWS = 4000
 """So many rows are put right at once: a writer who meets it waits for so long. A user with more
 wrong rows than that gets them right in several steps."""
 
-_BREATH = "60 ms"
-"""Between two steps of one user: who waits for the lock looks again every 50 ms or sooner."""
+_TURNS = 7_461_736_276  # an arbitrary number: the seed of the advisory locks of ``_turn``
 
 
 class Drift(NamedTuple):
@@ -48,21 +52,72 @@ class Mended(NamedTuple):
     findings: list[Finding]
 
 
-def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> Mended:
-    """Put right what is wrong. ``connection`` is in autocommit mode."""
+def mend(connection: Connection[Any], drifts: Iterable[Drift], shared: bool = False) -> Mended:
+    """Put right what is wrong. ``connection`` is in autocommit mode.
+
+    ``shared``: there is one user, parts of whom others may be putting right at the same time.
+    """
+    batches = list(_batches(drifts))
+    if not batches:
+        return Mended(0, [])
+    for table in READ_TABLES:
+        _create_right(connection, table)
+    if not shared:
+        return _mend(connection, batches)
+    with _turn(connection, batches[0][0].user_id):
+        mended = _mend(connection, batches)
+        time.sleep(_LONGEST_BREATH_S)
+        return mended
+
+
+def _mend(connection: Connection[Any], batches: list[list[Drift]]) -> Mended:
     rows = 0
     findings: list[Finding] = []
-    last = None
-    batches = list(_batches(drifts))
+    last, free_at = None, 0.0
     for batch in batches:
         again, last = batch[0].user_id == last, batch[-1].user_id
         with connection.transaction():
             if batch is not batches[-1]:  # whose commit makes those before it durable too
                 connection.execute("SET LOCAL synchronous_commit = off")
-            mended = _Mending(connection, batch).run(again)
+            mending = _Mending(connection, batch)
+            mended = mending.run(free_at if again else 0.0)
+        now = time.monotonic()
+        free_at = now + _breath_s(now - mending.locked_at)
         rows += mended.rows
         findings += mended.findings
     return Mended(rows, findings)
+
+
+_LONGEST_BREATH_S = 0.06
+
+
+def _breath_s(locked_s: float) -> float:
+    """Return how long a lock that was held for ``locked_s`` is left alone: a little longer than
+    whoever found it taken waits before looking again."""
+    return min(0.01 + locked_s / 4, _LONGEST_BREATH_S)
+
+
+@contextmanager
+def _turn(connection: Connection[Any], user_id: str) -> Iterator[None]:
+    """Keep others who mend the same user out, between the batches too: if two took the user's lock
+    in turns, a writer would hardly ever find it free."""
+    turn = (user_id, _TURNS)
+    connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, %s))", turn)
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, %s))", turn)
+
+
+def _create_right(connection: Connection[Any], table: ReadTable) -> None:
+    """Create the temporary table for rows of ``table``: it stays, empty between transactions."""
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE IF NOT EXISTS right_{table.name} ON COMMIT DELETE ROWS AS
+        SELECT user_id, {", ".join(table.fields)} FROM tasktrail.{table.name} WITH NO DATA
+        """
+    )
 
 
 def _batches(drifts: Iterable[Drift]) -> Iterator[list[Drift]]:
@@ -88,13 +143,13 @@ class _Mending:
         self._drifts = {drift.user_id: drift for drift in drifts}
         self._right = {drift.user_id: _as_seen(drift) for drift in drifts}
         self._findings: list[Finding] = []
+        self.locked_at = 0.0
 
-    def run(self, again: bool) -> Mended:
-        """Put them right; ``again``: the step before this one had locked the first user too."""
+    def run(self, free_at: float) -> Mended:
+        """Put them right, but lock nobody before ``free_at`` (of the monotonic clock)."""
         for table in READ_TABLES:
-            self._put_aside(table, self._rows(table, self._drifts))
-        if again:
-            self._connection.execute(f"SELECT pg_sleep_until(now() + '{_BREATH}')")
+            self._copy(table, self._rows(table, self._drifts))
+        time.sleep(max(0.0, free_at - time.monotonic()))
         self._catch_up(self._lock())
         for table in READ_TABLES:
             self._delete(table)
@@ -110,16 +165,9 @@ class _Mending:
             rows += [(user_id, *right[id_]) for id_ in wrong if id_ in right]
         return rows
 
-    def _put_aside(self, table: ReadTable, rows: list[tuple[Any, ...]]) -> None:
-        self._connection.execute(
-            f"""
-            CREATE TEMP TABLE IF NOT EXISTS right_{table.name} ON COMMIT DROP AS
-            SELECT user_id, {", ".join(table.fields)} FROM tasktrail.{table.name} WITH NO DATA
-            """
-        )
-        self._copy(table, rows)
-
     def _copy(self, table: ReadTable, rows: list[tuple[Any, ...]]) -> None:
+        if not rows:
+            return
         statement = f"COPY right_{table.name} FROM STDIN (FORMAT BINARY)"
         with self._connection.cursor().copy(statement) as copy:
             copy.set_types(["text", *table.types])
@@ -132,6 +180,7 @@ class _Mending:
             "SELECT u, coalesce(tasktrail.lock_ledger(u), 0) FROM unnest(%s::text[]) AS u",
             (sorted(self._drifts),),
         )
+        self.locked_at = time.monotonic()
         return [user_id for user_id, head in cursor if head != self._drifts[user_id].seen]
 
     def _catch_up(self, moved: list[str]) -> None:

@@ -5,8 +5,14 @@
 An event and the rows it folds to are committed together, so in every snapshot they must agree:
 whatever differs is wrong, and not merely late. Only such rows are written. So at any moment every
 row is as it was or as it should be, and a rebuild may be killed and started again without a trace.
+
+While one span is mended, which keeps the server busy, the next is read, which keeps us busy.
 """
 
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -14,10 +20,13 @@ from psycopg import Connection
 from projections.compare import compare
 from projections.finding import Finding
 from projections.fold import fold_span
-from projections.mend import Drift, mend
+from projections.mend import Drift, Mended, mend
 from projections.read_tables import READ_TABLES
 from projections.snapshot import snapshot
 from projections.spans import Span
+
+Connect = Callable[[], AbstractContextManager[Connection[Any]]]
+"""Lends a connection in autocommit mode."""
 
 
 class Report(NamedTuple):
@@ -41,7 +50,56 @@ def rebuild(
     report, drifts = scan(connection, span, rewrite, tell)
     if not fix or not drifts:
         return report
-    mended = mend(connection, drifts)
+    return _with(report, mend(connection, drifts, shared=not span.whole))
+
+
+def rebuild_all(
+    connect: Connect, spans: Iterable[Span], fix: bool, rewrite: bool = False, tell: bool = True
+) -> Iterator[Report]:
+    """Do the same for each of ``spans``, one a report, in their order, mending one while the next
+    is read. So at most two of them are in memory, and there are two connections."""
+    if not fix:
+        with connect() as connection:
+            for span in spans:
+                yield scan(connection, span, False, tell)[0]
+        return
+    with connect() as connection, _mender(connect) as start:
+        last: tuple[Report, Future[Mended]] | None = None
+        for span in spans:
+            report, drifts = scan(connection, span, rewrite, tell)
+            if last is not None:
+                yield _with(last[0], last[1].result())
+            last = report, start(drifts, not span.whole)
+        if last is not None:
+            yield _with(last[0], last[1].result())
+
+
+_SWITCH_S = 0.0005
+"""So long a thread may compute while the other waits to go on: reading is all computing, and with
+the usual 5 ms locks would be held for the other's computing."""
+
+
+@contextmanager
+def _mender(connect: Connect) -> Iterator[Callable[[list[Drift], bool], Future[Mended]]]:
+    """Mend in a thread with a connection of its own. Whatever ends this early ends that too."""
+    before = sys.getswitchinterval()
+    with connect() as connection, ThreadPoolExecutor(1, "mend") as thread:
+        mending: list[Future[Mended]] = []
+
+        def start(drifts: list[Drift], shared: bool) -> Future[Mended]:
+            mending[:] = [thread.submit(mend, connection, drifts, shared)]
+            return mending[0]
+
+        sys.setswitchinterval(_SWITCH_S)
+        try:
+            yield start
+        finally:
+            sys.setswitchinterval(before)
+            while wait(mending, timeout=0.05).not_done:
+                connection.cancel_safe()
+
+
+def _with(report: Report, mended: Mended) -> Report:
     return report._replace(mended=mended.rows, findings=report.findings + mended.findings)
 
 

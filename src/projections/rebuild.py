@@ -6,13 +6,14 @@ An event and the rows it folds to are committed together, so in every snapshot t
 whatever differs is wrong, and not merely late. Only such rows are written. So at any moment every
 row is as it was or as it should be, and a rebuild may be killed and started again without a trace.
 
-While one span is mended, which keeps the server busy, the next is read, which keeps us busy.
+While some spans are mended, which keeps the server busy, the next is read, which keeps us busy.
 """
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -56,47 +57,67 @@ def rebuild(
 def rebuild_all(
     connect: Connect, spans: Iterable[Span], fix: bool, rewrite: bool = False, tell: bool = True
 ) -> Iterator[Report]:
-    """Do the same for each of ``spans``, one a report, in their order, mending one while the next
-    is read. So at most two of them are in memory, and there are two connections."""
+    """Do the same for each of ``spans``, one a report, in their order, mending some while the next
+    is read. So at most MENDERS + 1 of them are in memory."""
     if not fix:
         with connect() as connection:
             for span in spans:
                 yield scan(connection, span, False, tell)[0]
         return
-    with connect() as connection, _mender(connect) as start:
-        last: tuple[Report, Future[Mended]] | None = None
+    with connect() as connection, _menders(connect) as start:
+        mending: deque[tuple[Report, Future[Mended]]] = deque()
         for span in spans:
             report, drifts = scan(connection, span, rewrite, tell)
-            if last is not None:
-                yield _with(last[0], last[1].result())
-            last = report, start(drifts, not span.whole)
-        if last is not None:
-            yield _with(last[0], last[1].result())
+            if len(mending) == MENDERS:
+                yield _when_mended(*mending.popleft())
+            mending.append((report, start(drifts, not span.whole)))
+        while mending:
+            yield _when_mended(*mending.popleft())
 
+
+MENDERS = 2
+"""So many spans are mended at once: that is mostly waiting for the server."""
 
 _SWITCH_S = 0.0005
-"""So long a thread may compute while the other waits to go on: reading is all computing, and with
-the usual 5 ms locks would be held for the other's computing."""
+"""So long a thread may compute while others want to go on: reading is all computing, and with the
+usual 5 ms locks would be held for it."""
 
 
 @contextmanager
-def _mender(connect: Connect) -> Iterator[Callable[[list[Drift], bool], Future[Mended]]]:
-    """Mend in a thread with a connection of its own. Whatever ends this early ends that too."""
+def _menders(connect: Connect) -> Iterator[Callable[[list[Drift], bool], Future[Mended]]]:
+    """Mend in threads with connections of their own. Whatever ends this early ends them too."""
     before = sys.getswitchinterval()
-    with connect() as connection, ThreadPoolExecutor(1, "mend") as thread:
-        mending: list[Future[Mended]] = []
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect()) for _ in range(MENDERS)]
+        idle = deque(connections)
+        threads = stack.enter_context(ThreadPoolExecutor(MENDERS, "mend"))
+        started: set[Future[Mended]] = set()
+
+        def work(drifts: list[Drift], shared: bool) -> Mended:
+            connection = idle.popleft()
+            try:
+                return mend(connection, drifts, shared)
+            finally:
+                idle.append(connection)
 
         def start(drifts: list[Drift], shared: bool) -> Future[Mended]:
-            mending[:] = [thread.submit(mend, connection, drifts, shared)]
-            return mending[0]
+            future = threads.submit(work, drifts, shared)
+            started.add(future)
+            future.add_done_callback(started.discard)
+            return future
 
         sys.setswitchinterval(_SWITCH_S)
         try:
             yield start
         finally:
             sys.setswitchinterval(before)
-            while wait(mending, timeout=0.05).not_done:
-                connection.cancel_safe()
+            while wait(started.copy(), timeout=0.05).not_done:
+                for connection in connections:
+                    connection.cancel_safe()
+
+
+def _when_mended(report: Report, mending: Future[Mended]) -> Report:
+    return _with(report, mending.result())
 
 
 def _with(report: Report, mended: Mended) -> Report:

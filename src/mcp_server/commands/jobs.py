@@ -23,12 +23,14 @@ import typer
 from psycopg import Connection
 
 from mcp_server.failure import Failure
-from projections.rebuild import Connect
+from projections.rebuild import MENDERS, Connect
 from projections.spans import Span
 
 T = TypeVar("T")
 Work = Callable[[Connect, Iterator[Span]], Iterator[T]]
-"""Yields what becomes of each span, in their order; it may take one more before it does so."""
+"""Yields what becomes of each span, in their order; when it does so, it may have taken so many
+spans as IN_HAND, and no more: nobody would give it another."""
+IN_HAND = MENDERS + 1
 
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
 DEFAULT_JOBS = max(1, (os.cpu_count() or 2) // 2)
@@ -98,7 +100,7 @@ def each(conninfo: str, work: Work[T], spans: Iterable[Span], jobs: int) -> Iter
         for _ in range(jobs):
             pipe = stack.enter_context(_worker(conninfo, work))
             in_hand[pipe] = []
-        for pipe in [*in_hand, *in_hand]:  # two for each: one is begun while the other ends
+        for pipe in [*in_hand] * IN_HAND:
             _hand_one_more(waiting, in_hand, pipe)
         while busy := [pipe for pipe, spans in in_hand.items() if spans]:
             for pipe in wait(busy):

@@ -18,7 +18,7 @@ PIP := $(BIN)/python -I -m pip --disable-pip-version-check
 INSTALL_LOCKED := $(PIP) install --quiet --require-hashes
 INSTALL_PROJECT := $(PIP) install --quiet --no-index --no-build-isolation --no-deps --editable .
 LOCK := $(BIN)/uv --no-config pip compile --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --upgrade
+	--no-header --no-annotate --quiet --upgrade
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \

@@ -28,6 +28,7 @@ from bench.measure import percentile
 from bench.server import Server
 from bench.wire import MODERN, Wire
 from events.ledger import Json
+from events.task import Task
 from mcp_server.database import Database
 from mcp_server.handle import Context, handle
 from mcp_server.server import Answering
@@ -106,7 +107,7 @@ async def _questions(postgres: Server, database: Database, user: str) -> dict[st
     id_ = newest["tasks"][0]["id"]
     questions: dict[str, Answering] = {name: ListTasks(**page) for name, page in PAGES.items()}
     for sort in FAR:
-        cursor = await _far(postgres, database, user, sort)
+        cursor = _far(postgres, user, sort)
         questions[f"{sort}, far behind"] = ListTasks.model_validate(
             {"sort": sort, "cursor": cursor}
         )
@@ -147,18 +148,17 @@ def _task(number: int, count: int) -> NewTask:
     )
 
 
-async def _far(postgres: Server, database: Database, user: str, sort: Any) -> str:
+def _far(postgres: Server, user: str, sort: Any) -> str:
     """Return the cursor after nine tenths of a user's tasks."""
     with psycopg.connect(postgres.superuser) as connection:
         found = connection.execute(
-            f"SELECT id FROM tasktrail.tasks WHERE user_id = %(user)s ORDER BY {FAR[sort]}"
+            f"SELECT {', '.join(Task._fields)} FROM tasktrail.tasks WHERE user_id = %(user)s"
+            f" ORDER BY {FAR[sort]}"
             " OFFSET (SELECT count(*) * 9 / 10 FROM tasktrail.tasks WHERE user_id = %(user)s)",
             {"user": user},
         ).fetchone()
     assert found is not None
-    task = await database.read(lambda reader: rows.get_task(reader, user, found[0]))
-    assert task is not None
-    return pack(f"tasks/{sort}", *rows.sort_key(task, sort))
+    return pack(f"tasks/{sort}", *rows.sort_key(Task(*found), sort))
 
 
 async def _timed(ask: Callable[[], Awaitable[Any]]) -> float:

@@ -1,12 +1,12 @@
 """Ledgers made without a database, for tests that need a long one, or one of exactly some shape."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from events import audit, store
 from events import conversation as conversations
-from events import store
 from events import task as tasks
 from events.catalog import LedgerErased
 from events.conversation import AddMessage, CreateConversation, DeleteConversation, EditMessage
@@ -192,6 +192,12 @@ def a_long_ledger(events: int, user_id: str = "ada") -> Ledger:
             return ledger
         step(ledger)
     raise AssertionError("the steps never end")
+
+
+def tell_all(records: Iterable[Record]) -> list[audit.Entry]:
+    """Tell ``records``: whole streams, in order of position."""
+    narrator = audit.Narrator()
+    return [narrator.tell(record) for record in records]
 
 
 def _steps() -> Iterator[Callable[[Ledger], object]]:

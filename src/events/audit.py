@@ -187,12 +187,6 @@ def differences(before: Any, after: Any, fields: Iterable[str]) -> dict[str, tup
     return found
 
 
-def tell_all(records: Iterable[Record]) -> list[Entry]:
-    """Tell ``records``: whole streams, in order of position."""
-    narrator = Narrator()
-    return [narrator.tell(record) for record in records]
-
-
 def as_json(entry: Entry) -> Json:
     """Return an entry in the shape of ``get_history``: what is unknown is left out."""
     told: Json = {

@@ -175,14 +175,6 @@ SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
 ) AS e ORDER BY e.position
 """
 
-_READ_STREAM = f"""
-SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
-    SELECT {_COLUMNS} FROM tasktrail.events e
-    WHERE e.user_id = u AND e.stream_type = %s AND e.stream_id = %s
-    ORDER BY e.version
-) AS e ORDER BY e.version
-"""
-
 PAGE = 500
 """Events per read of a long ledger: a few milliseconds of work between two breaths."""
 
@@ -202,11 +194,3 @@ async def read_ledger(
         if len(page) < PAGE:
             return
         after = page[-1].position
-
-
-async def read_stream(
-    connection: Connection, user_id: str, stream_type: str, stream_id: int
-) -> list[Record]:
-    """Return all events of one task or conversation, oldest first."""
-    cursor = await connection.execute(_READ_STREAM, (user_id, stream_type, stream_id), binary=True)
-    return [Record(*row) for row in await cursor.fetchall()]

@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple, Protocol
 import orjson
 
 from events import store
-from events.conversation import conversation_not_found, message_not_found
 from events.draft import Draft
 from events.errors import Code, Refused
 from events.ledger import Head, Json
@@ -202,7 +201,7 @@ def _with_cause(found: Found, context: Context) -> Context:
     """
     match found.missing_cause:
         case "conversation":
-            raise _no_cause("conversation", conversation_not_found(0).code)
+            raise _no_cause("conversation", "conversation_not_found")
         case "message":
-            raise _no_cause("message", message_not_found(0).code)
+            raise _no_cause("message", "message_not_found")
     return context._replace(conversation_id=context.conversation_id or found.cause_conversation)

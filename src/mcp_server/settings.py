@@ -216,6 +216,6 @@ def pass_on(name: str, value: str) -> None:
 
 def _problem(error: Any) -> str:
     """The setting's name and what is wrong, never its value: it may be a secret."""
-    text = str(error["msg"]).removeprefix("Value error, ")
+    text = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     names = ".".join(str(part) for part in error["loc"])
     return f"{names}: {text}" if names else text

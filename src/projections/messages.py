@@ -17,29 +17,18 @@ _NEWEST = _PAGE.format(direction="DESC")
 _OLDEST = _PAGE.format(direction="ASC")
 
 
-async def newest_messages(
-    connection: Connection, user_id: str, conversation_id: int, limit: int, before: int, after: int
-) -> list[Message]:
-    """Return the newest ``limit`` messages between two ids, both exclusive; newest first."""
-    return await _page(_NEWEST, connection, user_id, conversation_id, limit, before, after)
-
-
-async def oldest_messages(
-    connection: Connection, user_id: str, conversation_id: int, limit: int, before: int, after: int
-) -> list[Message]:
-    """Return the oldest ``limit`` messages between two ids, both exclusive; oldest first."""
-    return await _page(_OLDEST, connection, user_id, conversation_id, limit, before, after)
-
-
-async def _page(
-    statement: str,
+async def list_messages(
     connection: Connection,
     user_id: str,
     conversation_id: int,
     limit: int,
     before: int,
     after: int,
+    *,
+    oldest: bool,
 ) -> list[Message]:
+    """Return at most ``limit`` messages between two ids, both exclusive: the newest, newest first,
+    or the ``oldest``, oldest first."""
     parameters = {
         "user_id": user_id,
         "conversation_id": conversation_id,
@@ -47,5 +36,6 @@ async def _page(
         "before": before,
         "after": after,
     }
+    statement = _OLDEST if oldest else _NEWEST
     cursor = await connection.execute(statement, parameters, binary=True)
     return [Message(*row) for row in await cursor.fetchall()]

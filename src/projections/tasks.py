@@ -1,4 +1,4 @@
-"""The read table of tasks: one task, and pages of many in each order.
+"""The read table of tasks: pages of them, in each order.
 
 A page continues after a key, not after a number of rows, and each order has its index, led by user
 and status: so a page costs the same for a user with 100 tasks and for one with 100,000. "All" open
@@ -221,17 +221,3 @@ async def search(connection: Connection, tasks: Sequence[Task], query: str) -> d
     parameters = (orjson.dumps(texts).decode(), query)
     cursor = await connection.execute(_SEARCH, parameters, binary=True)
     return dict(await cursor.fetchall())
-
-
-_GET = f"""
-SELECT t.* FROM tasktrail.as_user(%s) AS u, LATERAL (
-    SELECT {_COLUMNS} FROM tasktrail.tasks t WHERE t.user_id = u AND t.id = %s
-) AS t
-"""
-
-
-async def get_task(connection: Connection, user_id: str, id_: int) -> Task | None:
-    """Return one task, deleted or not; None if there is none."""
-    cursor = await connection.execute(_GET, (user_id, id_), binary=True)
-    row = await cursor.fetchone()
-    return Task(*row) if row else None

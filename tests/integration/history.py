@@ -10,21 +10,11 @@ from events.conversation import AddMessage, CreateConversation, DeleteConversati
 from events.draft import Draft
 from events.erasure import erase
 from events.task import CompleteTask, CreateTask, DeleteTask, UpdateTask
+from mcp_server.commands.export_formats import ACTOR
 from projections import current
 from projections.current import Wanted
 
-NOBODY = dict.fromkeys(
-    (
-        "client_id",
-        "client_name",
-        "client_version",
-        "tool",
-        "transport",
-        "conversation_id",
-        "message_id",
-        "trace_id",
-    )
-)
+NOBODY = dict.fromkeys(ACTOR)
 
 
 class User:

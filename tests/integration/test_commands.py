@@ -16,6 +16,7 @@ import pytest
 
 from mcp_server.cli import COMMANDS
 from mcp_server.commands.seed import fill
+from mcp_server.settings import NAMES
 from tests.conftest import Database, Server
 from tests.integration.command_line import Run, Said
 
@@ -103,7 +104,7 @@ def test_a_user_nobody_wrote_for_ends_with_1(
 ) -> None:
     said = call(tasktrail, command, tmp_path, DATABASE_URL=database.auditor)
     assert (said.code, said.out) == (1, "")
-    assert said.err == "tasktrail: Nothing was ever written for user 'ann'.\n"
+    assert "Nothing was ever written for user 'ann' in this database" in said.err
     assert not list(tmp_path.glob("*ann*"))
 
 
@@ -147,6 +148,22 @@ def test_settings_that_are_wrong_are_a_usage_error(tasktrail: Run, command: str)
     assert is_tidy(said)
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "what"),
+    [
+        ("TASKTRAIL_TOOLS", "half", "must be 'full' or 'core'"),
+        ("TASKTRAIL_RATE_LIMIT", "many", "must be a valid number"),
+        ("TASKTRAIL_RATE_LIMIT", "-1", "must be greater than or equal to 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(
+    tasktrail: Run, setting: str, value: str, what: str
+) -> None:
+    said = tasktrail("token", "--user", "ann", **{setting: value})
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"tasktrail: {setting}: {what}")
+
+
 @pytest.mark.parametrize("command", ["export", "report"])
 @pytest.mark.parametrize("place", ["no/such/folder/file", "."])
 def test_a_file_that_cannot_be_written_is_a_usage_error(
@@ -155,6 +172,31 @@ def test_a_file_that_cannot_be_written_is_a_usage_error(
     said = tasktrail(command, "demo-1-00001", "-o", str(tmp_path / place), DATABASE_URL=seeded)
     assert (said.code, said.out) == (2, "")
     assert is_tidy(said)
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        ("erase --replay {folder}/gone.json", "gone.json: No such file or directory."),
+        ("verify --key {folder}/gone.pub", "gone.pub is neither a file nor a public key:"),
+        ("verify --checkpoint {folder}/gone.txt", "gone.txt: No such file or directory."),
+        ("checkpoint --key {folder}/gone.key", "gone.key: No such file or directory."),
+    ],
+)
+def test_a_file_that_is_not_there_is_a_usage_error(
+    tasktrail: Run, database: Database, tmp_path: Path, call: str, what: str
+) -> None:
+    said = tasktrail(*call.format(folder=tmp_path).split(), DATABASE_URL=database.operator)
+    assert (said.code, said.out) == (2, "")
+    assert f"tasktrail: {tmp_path}/{what}" in said.err
+
+
+@pytest.mark.parametrize("command", [*READING, "erase", "hold", "verify", "access"])
+def test_what_can_be_no_user_is_a_usage_error(tasktrail: Run, tmp_path: Path, command: str) -> None:
+    options = CALLS[command].format(folder=tmp_path).split()[1:]
+    said = tasktrail(command, " ann", *options, DATABASE_URL=AWAY)
+    assert (said.code, said.out) == (2, "")
+    assert "must not begin or end with white space" in said.err
 
 
 MAKES_A_DATABASE = {"migrate", "seed", "serve"}
@@ -206,6 +248,8 @@ def test_a_home_that_cannot_be_used_is_said(tasktrail: Run, home: str) -> None:
         assert said.code == 3
         assert is_tidy(said)
         assert home in said.out + said.err
+        assert "TASKTRAIL_HOME" in said.out + said.err
+        assert "Errno" not in said.out + said.err
 
 
 # --- real processes ----------------------------------------------------------------------------
@@ -226,6 +270,26 @@ def start(url: str, *arguments: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+@pytest.mark.parametrize("transport", ["http", "stdio"])
+def test_the_server_refuses_a_database_that_would_not_keep_its_promises(
+    database: Database, tmp_path: Path, transport: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES.values()}
+    ours = {"DATABASE_URL": database.admin, "TASKTRAIL_HOME": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", MAIN, "serve", "--transport", transport, "--port", "0"],
+        env=environment | ours,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "is a superuser: users would not be isolated" in ended.stderr
+    assert "TASKTRAIL_ALLOW_UNSAFE_DATABASE=1" in ended.stderr
 
 
 def test_a_process_ends_with_the_code_too() -> None:

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 
 from events.conversation import DeleteMessage, RestoreConversation, RestoreMessage
 from events.errors import Refused
+from events.ledger import Record
 from events.task import DeleteTask, ReopenTask, RestoreTask
 from mcp_server.commands.jobs import connected
 from projections import spans
@@ -22,7 +23,7 @@ from projections.rebuild import rebuild, scan
 from projections.spans import Span
 from tests.conftest import Database
 from tests.integration.history import User, connect
-from tests.naive_fold import Tables, naive_fold
+from tests.naive_fold import Rows, fold
 from tests.strategies import DUE, PRIORITY, TAGS, TEXT, TITLE, changes
 
 NUMBERS = count(1)
@@ -88,7 +89,9 @@ async def test_live_rows_a_rebuild_and_a_naive_fold_agree(
         with suppress(Refused):  # a task that is not there, or deleted
             await happening(user)
     live = read_tables(operator, user.user_id)
-    assert live == naive_fold(events(operator, user.user_id))
+    for table, rows in zip(READ_TABLES, fold(events(operator, user.user_id)), strict=True):
+        naive = {id_: {name: row[name] for name in table.fields} for id_, row in rows.items()}
+        assert live[table.name] == naive
     whole = Span(0, user_id=user.user_id)
     assert scan(operator, whole)[0].findings == []
     with pytest.MonkeyPatch.context() as patch:
@@ -101,16 +104,16 @@ async def test_live_rows_a_rebuild_and_a_naive_fold_agree(
     assert read_tables(operator, user.user_id) == live
 
 
-def events(connection: Connection[Any], user_id: str) -> list[dict[str, Any]]:
+def events(connection: Connection[Any], user_id: str) -> list[Record]:
     """Return a user's ledger."""
-    cursor = connection.cursor(row_factory=dict_row)
-    query = "SELECT * FROM tasktrail.events WHERE user_id = %s ORDER BY position"
-    return cursor.execute(query, [user_id]).fetchall()
+    columns = ", ".join(Record._fields)
+    query = f"SELECT {columns} FROM tasktrail.events WHERE user_id = %s ORDER BY position"
+    return [Record(*row) for row in connection.execute(query, [user_id])]
 
 
-def read_tables(connection: Connection[Any], user_id: str) -> Tables:
+def read_tables(connection: Connection[Any], user_id: str) -> dict[str, Rows]:
     """Return a user's rows of the read tables."""
-    tables: Tables = {}
+    tables: dict[str, Rows] = {}
     for table in READ_TABLES:
         cursor = connection.cursor(row_factory=dict_row)
         query = f"SELECT {', '.join(table.fields)} FROM tasktrail.{table.name} WHERE user_id = %s"

@@ -4,6 +4,7 @@ Every word that must be gone holds the canary, so that one search finds any of t
 """
 
 import asyncio
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mcp_server.commands.snapshot import NoLedger
 from mcp_server.evidence.bundle import verify_bundle
 from projections.current import Wanted
 from tests.conftest import Database
+from tests.integration.command_line import Run
 from tests.integration.commands import act
 from tests.integration.history import NOBODY, connect
 
@@ -244,6 +246,33 @@ async def test_a_hold_prevents_it_until_it_is_released(database: Database, ada: 
     assert await run(database, "hold", "--list") == []
     (done,) = await run(database, "erase", ada, "--yes")
     assert done["status"] == "erased"
+
+
+def test_a_hold_is_on_a_user_who_is_there(tasktrail: Run, database: Database, ada: str) -> None:
+    urls = {"DATABASE_URL": database.operator}
+    for arguments in (["hold", "adda", "--reason", "case 12"], ["hold", ada, "--release"]):
+        said = tasktrail(*arguments, **urls)
+        assert (said.code, said.out) == (1, "")
+    assert said.err == "tasktrail: There is no hold on user 'ada'.\n"
+    assert tasktrail("hold", "--list", "--json", **urls).json == []
+
+
+def test_lists_are_plain_lines_where_there_is_no_terminal(
+    tasktrail: Run, database: Database, ada: str
+) -> None:
+    urls = {"DATABASE_URL": database.operator}
+    reason = "case [bold]12[/bold] " + "of many words " * 20
+    for listed in (
+        tasktrail("hold", ada, "--reason", f"{reason}\x1b[2J", **urls),
+        tasktrail("hold", "--list", **urls),
+    ):
+        (line,) = listed.out.splitlines()
+        assert line.startswith("ada ")
+        assert line.endswith(f"{reason}\N{REPLACEMENT CHARACTER}[2J")
+    tasktrail("hold", ada, "--release", **urls)
+    assert tasktrail("hold", "--list", **urls).out == ""
+    tasktrail("erase", ada, "--yes", **urls)
+    assert re.fullmatch(r"ada +6 +5  20\S+Z\n", tasktrail("erase", "--list", **urls).out)
 
 
 async def test_a_list_of_erasures_is_replayed_after_restoring_a_backup(

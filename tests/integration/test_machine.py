@@ -32,7 +32,7 @@ from projections.rebuild import rebuild
 from projections.spans import Span
 from tests.conftest import Database
 from tests.integration.agents import Agent, Inspector
-from tests.integration.naive_fold import Row, Rows, fold
+from tests.naive_fold import Row, Rows, fold
 from tests.strategies import DUE, PRIORITY, ROLE, TAGS, TEXT, TITLE
 
 POOLS = 3

@@ -59,6 +59,13 @@ def test_a_check_has_a_line_for_each_difference_and_mends_nothing(rebuild: Run) 
 
 
 @pytest.mark.usefixtures("admin")
+def test_a_check_that_is_to_write_every_row_is_a_usage_error(rebuild: Run) -> None:
+    said = rebuild("--check", "--rewrite")
+    assert (said.code, said.out) == (2, "")
+    assert rebuild("--check").code == 1
+
+
+@pytest.mark.usefixtures("admin")
 def test_as_json_it_is_one_object(rebuild: Run) -> None:
     said = rebuild("--check", "--json")
     assert said.code == 1

@@ -6,13 +6,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from events import audit
 from events.audit import Entry
 from mcp_server.commands.seed import fill, user_name
 from projections import history, story
 from projections.history import EVERYTHING, Filter
 from tests.conftest import Database
 from tests.integration.agents import Inspector
+from tests.ledgers import tell_all
 
 ANN = user_name(7, 1)
 EVENTS = 3_000
@@ -49,14 +49,14 @@ async def test_what_is_kept_makes_no_difference(
     reader: Any, inspector: Inspector, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
     monkeypatch.setattr(story, "KEPT", kept)
-    whole = {entry.position: entry for entry in audit.tell_all(inspector.events(ANN))}
+    whole = {entry.position: entry for entry in tell_all(inspector.events(ANN))}
     for filter_ in FILTERS:
         for entry in await told(reader, filter_):
             assert entry == whole[entry.position], filter_
 
 
 async def test_filters_leave_out_what_they_should(reader: Any, inspector: Inspector) -> None:
-    whole = audit.tell_all(inspector.events(ANN))
+    whole = tell_all(inspector.events(ANN))
     expected = {
         EVERYTHING: whole,
         Filter(since=2_900): [entry for entry in whole if entry.position >= 2_900],

@@ -27,7 +27,8 @@ from events.task import (
     ReopenTask,
     UpdateTask,
 )
-from tests.integration.naive_fold import fold
+from tests.ledgers import tell_all
+from tests.naive_fold import fold
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TITLE = st.sampled_from(["A", "B", "C"])
@@ -84,7 +85,7 @@ class Book:
     def plan(self, *targets: int) -> undo.Undo:
         """Plan to undo the events at ``targets``, given no more than is asked for."""
         streams = {(r.stream_type, r.stream_id) for r in self.records if r.position in targets}
-        told = audit.tell_all(self.records)
+        told = tell_all(self.records)
         about = {entry.subject for entry in told if entry.position in targets}
         whole = [e for e in told if (e.record.stream_type, e.record.stream_id) in streams]
         story = [

@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from events.ledger import Json
 from events.stamp import iso
 from mcp_server import settings, target
-from mcp_server.commands.arguments import check_user
+from mcp_server.commands.arguments import OptionalUserId
 from mcp_server.commands.printing import Column, Rows, pages, printable, shown_at
 from mcp_server.evidence.access_log import AccessRecord, Chain, read_records
 
@@ -28,9 +28,7 @@ COLUMNS = (
 
 
 def access(
-    user: Annotated[
-        str | None, typer.Argument(help="Looked at whom. Default: all.", callback=check_user)
-    ] = None,
+    user: OptionalUserId = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
 ) -> None:
     """Show who looked at whose ledger, and check that no record was changed or removed."""

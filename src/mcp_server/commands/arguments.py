@@ -24,7 +24,9 @@ def check_user(text: str | None) -> str | None:
         raise typer.BadParameter(str(error)) from None
 
 
-UserId = Annotated[str, typer.Argument(help="Whose ledger.", callback=check_user)]
+WHOSE = typer.Argument(help="Whose ledger.", callback=check_user)
+UserId = Annotated[str, WHOSE]
+OptionalUserId = Annotated[str | None, WHOSE]
 
 
 def moment(text: str | None, option: str) -> int | datetime | None:

@@ -6,6 +6,7 @@ database until their pages are written over.
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +16,6 @@ import psycopg
 import typer
 from psycopg import AsyncConnection
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from events.erasure import Erased, Erasure, erase, erasures
 from events.ledger import Json
@@ -24,13 +23,22 @@ from events.stamp import iso
 from events.store import Connection
 from mcp_server import settings, target
 from mcp_server.commands import recording
-from mcp_server.commands.printing import counted
+from mcp_server.commands.arguments import OptionalUserId
+from mcp_server.commands.printing import Column, Rows, counted, printable
 from mcp_server.commands.snapshot import NoLedger
-from mcp_server.failure import Failure
+from mcp_server.failure import Failure, why
 from mcp_server.handle import Context, actor
 from mcp_server.target import Target
 
 _HOLDS_WORDS = ("events", "tasks", "conversations", "messages", "idempotency")
+
+ERASURE_COLUMNS = (
+    Column("user", 20),
+    Column("position", 8, number=True),
+    Column("through", 8, number=True),
+    Column("at"),
+)
+HOLD_COLUMNS = (Column("user", 20), Column("since", 27), Column("reason"))
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -51,6 +59,10 @@ class NotConfirmed(Failure):
     exit_code = 2
 
 
+class NoHold(Failure):
+    """There is none to release."""
+
+
 class BadList(Failure):
     """A file is not a list of erasures."""
 
@@ -58,7 +70,7 @@ class BadList(Failure):
 
 
 def erase_command(
-    user: Annotated[str | None, typer.Argument(help="Whose words.")] = None,
+    user: OptionalUserId = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     reason: Annotated[
         str | None, typer.Option(help="Why, such as the number of the request. Kept for ever.")
@@ -166,7 +178,9 @@ def _read_list(file: Path) -> list[Erased]:
     """Return what ``--list --json`` wrote. Raises: BadList."""
     try:
         rows = _LIST.validate_json(file.read_bytes())
-    except (OSError, ValidationError):
+    except OSError as error:
+        raise BadList(f"{file}: {why(error)}.") from None
+    except ValidationError:
         raise BadList(f"{file} is not what `tasktrail erase --list --json` wrote.") from None
     return [Erased(row.user, row.position, row.through, row.at) for row in rows]
 
@@ -214,21 +228,18 @@ def _show_list(found: list[Erased], as_json: bool) -> None:
         }
         for each in found
     ]
-    _print_rows("Erasures", ("user", "position", "through", "at"), rows, as_json)
+    _print_rows(ERASURE_COLUMNS, rows, as_json)
 
 
-def _print_rows(title: str, columns: tuple[str, ...], rows: list[Json], as_json: bool) -> None:
+def _print_rows(columns: Sequence[Column], rows: list[Json], as_json: bool) -> None:
     if as_json:
         print(orjson.dumps(rows).decode())  # noqa: T201 - this is the command line
         return
-    table = Table(*columns, title=title)
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    Console().print(table, markup=False)
+    Rows(columns).add([printable(str(row[each.title])) for each in columns] for row in rows)
 
 
 def hold(
-    user: Annotated[str | None, typer.Argument(help="Whose words must stay.")] = None,
+    user: OptionalUserId = None,
     reason: Annotated[str, typer.Option(help="Why they must stay.")] = "",
     release: Annotated[bool, typer.Option("--release", help="They may be erased again.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the holds.")] = False,
@@ -240,23 +251,33 @@ def hold(
     with target.opened(settings.read()) as database, psycopg.connect(database.admin) as connection:
         who = user or recording.EVERYBODY
         _record(database, who, "hold", reason=reason, release=release, list=list_)
-        if user is not None:
-            _hold(connection, user, reason, release)
+        if user is not None and release:
+            _release(connection, user)
+        elif user is not None:
+            _hold(connection, user, reason)
         rows = connection.execute(
             "SELECT user_id, reason, held_at FROM tasktrail.holds ORDER BY user_id"
         ).fetchall()
     shown: list[Json] = [{"user": row[0], "reason": row[1], "since": iso(row[2])} for row in rows]
     if user is not None:
         shown = [row for row in shown if row["user"] == user]
-    _print_rows("Holds", ("user", "reason", "since"), shown, json)
+    _print_rows(HOLD_COLUMNS, shown, json)
 
 
-def _hold(connection: psycopg.Connection[Any], user: str, reason: str, release: bool) -> None:
-    if release:
-        connection.execute("DELETE FROM tasktrail.holds WHERE user_id = %s", (user,))
-    else:
-        connection.execute(
-            "INSERT INTO tasktrail.holds (user_id, reason) VALUES (%s, %s)"
-            " ON CONFLICT (user_id) DO NOTHING",
-            (user, reason),
-        )
+def _hold(connection: psycopg.Connection[Any], user: str, reason: str) -> None:
+    """Put a hold on a user; one that is there stays as it is. Raises: NoLedger."""
+    query = "SELECT FROM tasktrail.ledgers WHERE user_id = %s AND position > 0"
+    if connection.execute(query, (user,)).rowcount == 0:
+        raise NoLedger(user)
+    connection.execute(
+        "INSERT INTO tasktrail.holds (user_id, reason) VALUES (%s, %s)"
+        " ON CONFLICT (user_id) DO NOTHING",
+        (user, reason),
+    )
+
+
+def _release(connection: psycopg.Connection[Any], user: str) -> None:
+    """Raises: NoHold."""
+    done = connection.execute("DELETE FROM tasktrail.holds WHERE user_id = %s", (user,))
+    if done.rowcount == 0:
+        raise NoHold(f"There is no hold on user {user!r}.")

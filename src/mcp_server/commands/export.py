@@ -17,6 +17,7 @@ import typer
 from events.ledger import Json
 from mcp_server import settings, target
 from mcp_server.commands import recording
+from mcp_server.commands.arguments import UserId
 from mcp_server.commands.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
 from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
@@ -46,7 +47,7 @@ class Format(str, Enum):  # noqa: UP042 - typer shows the values of a str Enum
 
 
 def export(
-    user: Annotated[str, typer.Argument(help="Whose ledger.")],
+    user: UserId,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
     ],

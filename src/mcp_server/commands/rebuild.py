@@ -39,7 +39,9 @@ def rebuild_projections(
     as_json: AsJson = False,
 ) -> None:
     """Replay the ledger into the read tables, online: only what differs is written."""
-    mending = fix or rewrite or not check
+    if check and rewrite:
+        raise typer.BadParameter("--check writes nothing: leave one out", param_hint="--rewrite")
+    mending = fix or not check
     with target.opened(settings.read()) as database, connected(database.admin) as connection:
         require_sight(connection)
         if mending:

@@ -6,15 +6,12 @@ the next one, so memory does not grow with the ledger.
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Annotated, NamedTuple
 
 import orjson
 import typer
 
-from events import audit
-from events.audit import Entry
 from events.conversation import Message
 from events.ledger import Json
 from mcp_server import settings, target
@@ -27,8 +24,8 @@ from mcp_server.failure import Failure
 from mcp_server.tools import conversations as conversation_tools
 from mcp_server.tools import tasks as task_tools
 from mcp_server.tools.history import line as history_line
-from projections import history, past
-from projections.history import Moment, Thing
+from projections import past
+from projections.history import Moment
 from projections.past import State
 
 TASK_COLUMNS = (
@@ -115,17 +112,11 @@ class _Past(NamedTuple):
 
     async def task(self, id_: int) -> Json:
         """Return one task, deleted or not, as get_task shows it. Raises: NothingThere."""
-        ledger, narrator = self.ledger, audit.Narrator()
-        latest: deque[Entry] = deque(maxlen=task_tools.LATEST_CHANGES)
-        async for page in history.changes(
-            ledger.connection, ledger.user_id, {Thing("task", id_): 0}, self.position
-        ):
-            latest.extend(narrator.tell(record) for record in page)
-        task = narrator.tasks.get(id_)
+        ledger = self.ledger
+        task = await task_tools.task_at(ledger.connection, ledger.user_id, id_, self.position)
         if task is None:
             raise NothingThere(f"There was no task {id_} at position {self.position}.")
-        told = [audit.as_json(entry) for entry in reversed(latest)]
-        return {**task_tools.whole(task), "history": told}
+        return task
 
     async def conversations(self, id_: int | None = None) -> AsyncIterator[tuple[Json, list[Json]]]:
         """Yield the conversations, by id, each with its messages, as the tools show them."""
@@ -170,7 +161,8 @@ async def _print_conversation(earlier: _Past, id_: int, as_json: bool) -> None:
             for each in messages
         )
         return
-    raise NothingThere(f"There was no conversation {id_} at position {earlier.position}.")
+    hint = "" if earlier.deleted else " If it had been deleted by then, --deleted shows it."
+    raise NothingThere(f"There was no conversation {id_} at position {earlier.position}.{hint}")
 
 
 async def _print_json(earlier: _Past) -> None:

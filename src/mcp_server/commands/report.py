@@ -20,6 +20,7 @@ import typer
 from events.ledger import Head, Json
 from mcp_server import settings, target
 from mcp_server.commands import recording
+from mcp_server.commands.arguments import UserId
 from mcp_server.commands.export import attestation_of, replaced
 from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
@@ -35,7 +36,7 @@ _ESCAPES = {b"<": rb"\u003c", b">": rb"\u003e", b"&": rb"\u0026"}
 
 
 def report(
-    user: Annotated[str, typer.Argument(help="Whose ledger.")],
+    user: UserId,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
     json: Annotated[bool, typer.Option("--json", help="Say what was written as JSON.")] = False,
 ) -> None:

@@ -16,7 +16,10 @@ class NoLedger(Failure):
     """Nothing was ever written for this user."""
 
     def __init__(self, user_id: str) -> None:
-        super().__init__(f"Nothing was ever written for user {user_id!r}.")
+        super().__init__(
+            f"Nothing was ever written for user {user_id!r} in this database (`tasktrail doctor`"
+            " shows which it is)."
+        )
 
 
 class Snapshot(NamedTuple):

@@ -14,6 +14,7 @@ from events import ledger
 from events.ledger import Head
 from mcp_server import settings, target
 from mcp_server.commands import recording
+from mcp_server.commands.arguments import OptionalUserId
 from mcp_server.commands.check_output import CheckOutput
 from mcp_server.commands.jobs import (
     DEFAULT_JOBS,
@@ -46,7 +47,7 @@ class Unusable(Failure):
 
 
 def verify(
-    user: Annotated[str | None, typer.Argument(help="Only this user's ledger.")] = None,
+    user: OptionalUserId = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Check this exported file instead, offline.")
     ] = None,
@@ -165,4 +166,4 @@ def _read_key(text: str | None) -> PublicKey | None:
     try:
         return PublicKey.read(_read(Path(text)) if Path(text).exists() else text)
     except BadKey as error:
-        raise Unusable(f"{text} is no public key: {error}") from None
+        raise Unusable(f"{text} is neither a file nor a public key: {error}.") from None

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psycopg
@@ -26,6 +25,7 @@ from psycopg import pq
 
 from mcp_server.embedded import process
 from mcp_server.embedded.home import locate
+from mcp_server.embedded.reaper import locked
 from mcp_server.embedded.server import (
     DATABASE,
     PORT,
@@ -35,6 +35,7 @@ from mcp_server.embedded.server import (
     remark_on_space,
 )
 from mcp_server.embedded.unavailable import PostgresUnavailable
+from mcp_server.failure import why
 
 if sys.platform != "win32":
     import fcntl
@@ -77,12 +78,7 @@ class Cluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     @property
@@ -129,7 +125,7 @@ class Cluster:
             self._use = None
         alone = self._server.home.open("postgres.users.lock")
         try:
-            if _locked(alone) or _locked_after_reaper(alone):
+            if locked(alone) or _locked_after_reaper(alone):
                 process.stop(self._server.home.data)
         finally:
             os.close(alone)
@@ -142,7 +138,7 @@ class Cluster:
                 opened.enter_context(_descriptor(home.open(f"postgres.{name}.lock")))
                 for name in ("users", "change", "reaper")
             )
-            if _locked(own):
+            if locked(own):
                 self._server.start_reaper(users, change, own)
 
     @contextmanager
@@ -154,7 +150,7 @@ class Cluster:
         descriptor = self._server.home.open("postgres.change.lock")
         deadline = time.monotonic() + RECOVERY_S
         try:
-            while not _locked(descriptor):
+            while not locked(descriptor):
                 if time.monotonic() > deadline:
                     raise PostgresUnavailable(
                         "Another process has been starting or stopping the embedded Postgres of "
@@ -167,15 +163,6 @@ class Cluster:
             os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
-    """Take the lock for us alone; return whether that was possible."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _locked_after_reaper(users: int) -> bool:
     """Try again once the reaper cannot be what was in the way.
 
@@ -183,7 +170,7 @@ def _locked_after_reaper(users: int) -> bool:
     once, and then wants the change that we hold: it cannot come in between a second time.
     """
     fcntl.flock(users, fcntl.LOCK_SH)
-    return _locked(users)
+    return locked(users)
 
 
 @contextmanager
@@ -199,5 +186,10 @@ def _explained(home: Path) -> Iterator[None]:
     """Turn what the system or the driver refuses into PostgresUnavailable."""
     try:
         yield
-    except (OSError, psycopg.Error) as error:
+    except OSError as error:
+        raise PostgresUnavailable(
+            f"{error.filename or home}: {why(error)}.{remark_on_space(home)} The embedded Postgres"
+            " needs a folder that it can write in: set TASKTRAIL_HOME to one, or set DATABASE_URL."
+        ) from error
+    except psycopg.Error as error:
         raise PostgresUnavailable(f"{error}{remark_on_space(home)}") from error

@@ -39,7 +39,7 @@ def main(data: str, *locks: str) -> None:
     from mcp_server.embedded import process
 
     fcntl.flock(change, fcntl.LOCK_EX)
-    while not _alone(users):
+    while not locked(users):
         fcntl.flock(change, fcntl.LOCK_UN)
         _wait_until_unused(users)
         fcntl.flock(change, fcntl.LOCK_EX)
@@ -54,9 +54,10 @@ def _wait_until_unused(users: int) -> None:
     fcntl.flock(users, fcntl.LOCK_UN)  # who holds the change may want it
 
 
-def _alone(users: int) -> bool:
+def locked(descriptor: int) -> bool:
+    """Take the lock for us alone; return whether that was possible."""
     try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

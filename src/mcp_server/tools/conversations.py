@@ -219,7 +219,6 @@ class GetConversationHistory(Arguments):
     async def answer(self, database: Database, context: Context) -> Json:
         """Newest first where the page can be continued with ``before``, else oldest first."""
         forward = self.after is not None and self.before is None
-        read = message_rows.oldest_messages if forward else message_rows.newest_messages
         async with database.connection() as reader:
             conversation = await conversation_rows.get_conversation(
                 reader, context.user_id, self.conversation_id
@@ -228,13 +227,14 @@ class GetConversationHistory(Arguments):
                 raise conversation_not_found(self.conversation_id)
             if conversation.deleted:
                 raise conversation_deleted(conversation)
-            found = await read(
+            found = await message_rows.list_messages(
                 reader,
                 context.user_id,
                 self.conversation_id,
                 self.limit + 1,
                 self.before or END,
                 self.after or 0,
+                oldest=forward,
             )
         shown, more = take(found, self.limit, message_item, line)
         return {

@@ -20,6 +20,7 @@ from events.draft import Draft
 from events.errors import Refused
 from events.ledger import Json
 from events.stamp import iso
+from events.store import Connection
 from events.task import (
     CompleteTask as Complete,
 )
@@ -376,19 +377,26 @@ class GetTask(Arguments):
         async with database.connection() as reader:
             if self.as_of is not None:
                 until = await history.position_at(reader, context.user_id, self.as_of)
-            narrator = audit.Narrator()
-            latest: deque[audit.Entry] = deque(maxlen=LATEST_CHANGES)
-            about = {Thing("task", self.task_id): 0}
-            async for page in history.changes(reader, context.user_id, about, until):
-                latest.extend(narrator.tell(record) for record in page)
-        task = narrator.tasks.get(self.task_id)
+            task = await task_at(reader, context.user_id, self.task_id, until)
         if task is None:
             raise Refused(
                 "not_found",
                 f"There is no task {self.task_id}.",
                 "list_tasks shows the ids that exist.",
             )
-        return {**whole(task), "history": [audit.as_json(entry) for entry in reversed(latest)]}
+        return task
+
+
+async def task_at(reader: Connection, user_id: str, id_: int, until: int) -> Json | None:
+    """Return a task as it was at position ``until``, deleted or not, with its latest changes."""
+    narrator = audit.Narrator()
+    latest: deque[audit.Entry] = deque(maxlen=LATEST_CHANGES)
+    async for page in history.changes(reader, user_id, {Thing("task", id_): 0}, until):
+        latest.extend(narrator.tell(record) for record in page)
+    task = narrator.tasks.get(id_)
+    if task is None:
+        return None
+    return {**whole(task), "history": [audit.as_json(entry) for entry in reversed(latest)]}
 
 
 def line(task: Json) -> str:

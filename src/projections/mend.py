@@ -29,7 +29,7 @@ from projections.finding import Finding
 from projections.fold import unreadable, why
 from projections.read_tables import READ_TABLES, ReadTable
 
-ROWS = 4000
+ROWS = 1000
 """So many rows are put right at once: a writer who meets it waits for so long. A user with more
 wrong rows than that gets them right in several steps."""
 
@@ -94,7 +94,7 @@ _LONGEST_BREATH_S = 0.06
 def _breath_s(locked_s: float) -> float:
     """Return how long a lock that was held for ``locked_s`` is left alone: a little longer than
     whoever found it taken waits before looking again."""
-    return min(0.01 + locked_s / 4, _LONGEST_BREATH_S)
+    return min(0.004 + locked_s / 4, _LONGEST_BREATH_S)
 
 
 @contextmanager

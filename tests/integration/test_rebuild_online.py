@@ -19,7 +19,7 @@ from mcp_server.commands.jobs import connected, each, span_by_span
 from mcp_server.commands.rebuild import _ONE_AT_A_TIME
 from mcp_server.commands.seed import fill, user_name
 from projections import spans
-from projections.rebuild import rebuild, rebuild_all, scan
+from projections.rebuild import MENDERS, rebuild, rebuild_all, scan
 from projections.spans import Span, of_all, plan
 from tests.conftest import THOROUGH, Database
 from tests.integration.command_line import Run
@@ -249,7 +249,7 @@ def test_several_processes_do_the_same_as_one(
     expected = findings(operator)
     found = [
         finding
-        for report in each(database.operator, partial(rebuild_all, fix=True), work, 2)
+        for report in each(database.operator, partial(rebuild_all, fix=True), work, 2, MENDERS + 1)
         for finding in report.findings
     ]
     assert sorted(found) == sorted(expected)

@@ -23,14 +23,12 @@ import typer
 from psycopg import Connection
 
 from mcp_server.failure import Failure
-from projections.rebuild import MENDERS, Connect
+from projections.rebuild import Connect
 from projections.spans import Span
 
 T = TypeVar("T")
 Work = Callable[[Connect, Iterator[Span]], Iterator[T]]
-"""Yields what becomes of each span, in their order; when it does so, it may have taken so many
-spans as IN_HAND, and no more: nobody would give it another."""
-IN_HAND = MENDERS + 1
+"""Yields what becomes of each span, in their order."""
 
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
 DEFAULT_JOBS = max(1, (os.cpu_count() or 2) // 2)
@@ -85,10 +83,13 @@ def span_by_span(
             yield work(connection, span)
 
 
-def each(conninfo: str, work: Work[T], spans: Iterable[Span], jobs: int) -> Iterator[T]:
+def each(
+    conninfo: str, work: Work[T], spans: Iterable[Span], jobs: int, in_hand: int = 1
+) -> Iterator[T]:
     """Yield what ``work`` makes of each span, in the order in which they get done.
 
-    ``work`` is a function of a module, or a partial of one. What it raises ends it all.
+    ``work`` is a function of a module, or a partial of one. What it raises ends it all. It may take
+    ``in_hand`` spans before it yields the first; nobody would give it another.
     """
     collect_garbage_seldom()
     if jobs == 1:
@@ -96,26 +97,25 @@ def each(conninfo: str, work: Work[T], spans: Iterable[Span], jobs: int) -> Iter
         return
     with ExitStack() as stack:
         waiting = _Waiting(spans)
-        in_hand: dict[Any, list[Span]] = {}
+        at_work: dict[Any, list[Span]] = {}
         for _ in range(jobs):
-            pipe = stack.enter_context(_worker(conninfo, work))
-            in_hand[pipe] = []
-        for pipe in [*in_hand] * IN_HAND:
-            _hand_one_more(waiting, in_hand, pipe)
-        while busy := [pipe for pipe, spans in in_hand.items() if spans]:
+            at_work[stack.enter_context(_worker(conninfo, work))] = []
+        for pipe in [*at_work] * in_hand:
+            _hand_one_more(waiting, at_work, pipe)
+        while busy := [pipe for pipe, theirs in at_work.items() if theirs]:
             for pipe in wait(busy):
                 result = _received(pipe)
                 if isinstance(result, Exception):
                     raise result
-                in_hand[pipe].pop(0)
-                _hand_one_more(waiting, in_hand, pipe)
+                at_work[pipe].pop(0)
+                _hand_one_more(waiting, at_work, pipe)
                 yield result
 
 
-def _hand_one_more(waiting: "_Waiting", in_hand: dict[Any, list[Span]], pipe: Any) -> None:
-    following = waiting.next(spans for each, spans in in_hand.items() if each is not pipe)
+def _hand_one_more(waiting: "_Waiting", at_work: dict[Any, list[Span]], pipe: Any) -> None:
+    following = waiting.next(theirs for each, theirs in at_work.items() if each is not pipe)
     if following is not None:
-        in_hand[pipe].append(following)
+        at_work[pipe].append(following)
     with suppress(ConnectionError):  # it has ended, or was killed: reading tells
         pipe.send(following)
 

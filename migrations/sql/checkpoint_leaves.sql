@@ -2,7 +2,7 @@
 -- they are. So one user's proof can be made by whoever may read only that user's ledger. It runs as
 -- tasktrail_operator, whom the policies let see all (see search_tasks.sql).
 GRANT CREATE ON SCHEMA tasktrail TO tasktrail_operator;
-SET ROLE tasktrail_operator;
+SET LOCAL ROLE tasktrail_operator;
 
 CREATE FUNCTION tasktrail.checkpoint_leaves(p_number bigint) RETURNS SETOF bytea
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -20,5 +20,5 @@ $$;
 REVOKE ALL ON FUNCTION tasktrail.checkpoint_leaves(bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tasktrail.checkpoint_leaves(bigint) TO tasktrail_app, tasktrail_auditor;
 
-SET ROLE tasktrail_owner;
+SET LOCAL ROLE tasktrail_owner;
 REVOKE CREATE ON SCHEMA tasktrail FROM tasktrail_operator;

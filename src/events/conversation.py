@@ -214,16 +214,9 @@ def evolve_message(
     position, version, at = stamp
     match event.type:
         case "MessageAdded":
-            return Message(
-                id=position,
-                conversation_id=conversation_id,
-                role=event.role,
-                content=event.content,
-                metadata=event.metadata,
-                external_id=event.external_id,
-                created_at=at,
-                version=version,
-                position=position,
+            texts = event.role, event.content, event.metadata, event.external_id
+            return Message(  # in order: by name takes twice as long
+                position, conversation_id, *texts, False, at, None, version, position
             )
         case "MessageEdited":
             return message._replace(

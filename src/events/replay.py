@@ -9,11 +9,12 @@ appended to them since. An event about something that is not there changes nothi
 erased, or was not given to this replay.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from events import conversation as conversations
 from events import task as tasks
-from events.catalog import Event, decode
+from events.catalog import STREAM_TYPES, TYPES, LedgerErased, StreamType, decode
 from events.conversation import (
     NO_CONVERSATION,
     NO_MESSAGE,
@@ -57,46 +58,42 @@ class Replay:
     ) -> None:
         """Apply one event of which only the data and its place are known. Raises: as ``add``."""
         if stamp.position > self.erased_through:
-            self._apply(decode(type_, schema_version, data), stream_id, stamp)
+            event = decode(type_, schema_version, data)
+            _FOLDS[type_](self, event, stream_id, stamp)
 
-    def _apply(self, event: Event, stream_id: int, stamp: Stamp) -> None:
-        match event.type:
-            case "ConversationCreated" | "ConversationDeleted" | "ConversationRestored":
-                self._apply_to_conversation(event, stream_id, stamp)
-            case "MessageAdded" | "MessageEdited" | "MessageDeleted" | "MessageRestored":
-                self._apply_to_conversation(event, stream_id, stamp)
-                self._apply_to_message(event, stream_id, stamp)
-            case "LedgerErased":
-                self._erase(event.through)
-            case _:
-                self._apply_to_task(event, stream_id, stamp)
 
-    def _apply_to_task(self, event: TaskEvent, id_: int, stamp: Stamp) -> None:
-        task = NO_TASK if event.type == "TaskCreated" else self.tasks.get(id_)
-        if task is not None:
-            self.tasks[id_] = tasks.evolve(task, event, stamp)
+def _to_task(replay: Replay, event: TaskEvent, id_: int, stamp: Stamp) -> None:
+    task = NO_TASK if event.type == "TaskCreated" else replay.tasks.get(id_)
+    if task is not None:
+        replay.tasks[id_] = tasks.evolve(task, event, stamp)
 
-    def _apply_to_conversation(self, event: ConversationEvent, id_: int, stamp: Stamp) -> None:
-        created = event.type == "ConversationCreated"
-        conversation = NO_CONVERSATION if created else self.conversations.get(id_)
-        if conversation is not None:
-            self.conversations[id_] = conversations.evolve(conversation, event, stamp)
 
-    def _apply_to_message(
-        self, event: ConversationEvent, conversation_id: int, stamp: Stamp
-    ) -> None:
-        id_ = conversations.message_id(event, stamp)
-        if id_ is None:
-            return
-        message = NO_MESSAGE if event.type == "MessageAdded" else self.messages.get(id_)
+def _to_conversation(replay: Replay, event: ConversationEvent, id_: int, stamp: Stamp) -> None:
+    created = event.type == "ConversationCreated"
+    conversation = NO_CONVERSATION if created else replay.conversations.get(id_)
+    if conversation is not None:
+        replay.conversations[id_] = conversations.evolve(conversation, event, stamp)
+    message_id = conversations.message_id(event, stamp)
+    if message_id is not None:
+        added = event.type == "MessageAdded"
+        message = NO_MESSAGE if added else replay.messages.get(message_id)
         if message is not None:
-            self.messages[id_] = conversations.evolve_message(
-                message, event, stamp, conversation_id
-            )
+            evolved = conversations.evolve_message(message, event, stamp, id_)
+            replay.messages[message_id] = evolved
 
-    def _erase(self, through: int) -> None:
-        """Forget everything that began up to ``through``."""
-        self.erased_through = max(self.erased_through, through)
-        for rows in (self.tasks, self.conversations, self.messages):
-            for id_ in [id_ for id_ in rows if id_ <= through]:
-                del rows[id_]
+
+def _to_ledger(replay: Replay, event: LedgerErased, _id: int, _stamp: Stamp) -> None:
+    """Forget everything that began up to where it was erased."""
+    through = event.through
+    replay.erased_through = max(replay.erased_through, through)
+    for rows in (replay.tasks, replay.conversations, replay.messages):
+        for id_ in [id_ for id_ in rows if id_ <= through]:
+            del rows[id_]
+
+
+_BY_STREAM: Mapping[StreamType, Callable[[Replay, Any, int, Stamp], None]] = {
+    "task": _to_task,
+    "conversation": _to_conversation,
+    "ledger": _to_ledger,
+}
+_FOLDS = {name: _BY_STREAM[STREAM_TYPES[cls]] for name, cls in TYPES.items()}

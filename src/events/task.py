@@ -10,6 +10,7 @@ event; never rename or repurpose one. ``undoes`` is the position of the event th
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, assert_never
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -160,7 +161,8 @@ class Task(NamedTuple):
 
 
 NO_TASK = Task()
-_KNOWN = Task._fields.index("position") + 1
+_PLACES = {name: place for place, name in enumerate(Task._fields)}
+_KNOWN = _PLACES["position"] + 1
 FIELDS = ("title", "description", "priority", "due", "tags")
 
 
@@ -168,6 +170,7 @@ _FIRST_MOMENT = datetime(1, 1, 2, tzinfo=UTC)
 _LAST_MOMENT = datetime(9999, 12, 31, tzinfo=UTC)
 
 
+@lru_cache(maxsize=1000)  # many tasks are due on the same few days
 def due_moment(due: str | None) -> datetime | None:
     """Return the moment that ``due`` sorts by; None if there is none or it is no date.
 
@@ -185,28 +188,22 @@ def due_moment(due: str | None) -> datetime | None:
 
 
 def evolve(task: Task, event: TaskEvent, stamp: Stamp) -> Task:
-    """Apply one event. It never refuses: what is in the log has happened."""
+    """Apply one event. It never refuses: what is in the log has happened.
+
+    (A replay does little else, so rows are made of all fields in order: by name takes twice as
+    long, and ``_replace`` three times.)
+    """
     position, version, at = stamp
     match event.type:  # a string compares ten times as fast as a class matches
-        case "TaskUpdated":
-            changed: dict[str, Any] = {**event.changes}
-            if "due" in changed:
-                changed["due_at"] = due_moment(changed["due"])
-            return task._replace(**changed, updated_at=at, version=version, position=position)
         case "TaskCreated":
+            title, text, priority, due = event.title, event.description, event.priority, event.due
+            due_at, tags = due_moment(due), event.tags
             return Task(
-                id=position,
-                title=event.title,
-                description=event.description,
-                priority=event.priority,
-                due=event.due,
-                due_at=due_moment(event.due),
-                tags=event.tags,
-                created_at=at,
-                updated_at=at,
-                version=version,
-                position=position,
+                *(position, title, text, priority, due, due_at, tags, False, False),
+                *(at, at, None, version, position),
             )
+        case "TaskUpdated":
+            return _changed(task, event.changes, stamp)
         case "TaskCompleted":
             return _marked(task, True, task.deleted, at, stamp)
         case "TaskReopened":
@@ -218,11 +215,21 @@ def evolve(task: Task, event: TaskEvent, stamp: Stamp) -> Task:
     assert_never(event)
 
 
+def _changed(task: Task, changes: Changes, stamp: Stamp) -> Task:
+    """Return the task with new values of some fields."""
+    row: list[Any] = [*task]
+    for name, value in changes.items():
+        row[_PLACES[name]] = value
+    if "due" in changes:
+        row[_PLACES["due_at"]] = due_moment(changes["due"])
+    row[_PLACES["position"]], row[_PLACES["version"]], row[_PLACES["updated_at"]] = stamp
+    return Task(*row)
+
+
 def _marked(
     task: Task, completed: bool, deleted: bool, completed_at: datetime | None, stamp: Stamp
 ) -> Task:
-    """Return the task, completed or not and deleted or not. (``_replace`` takes three
-    times as long, and a replay does little else.)"""
+    """Return the task, completed or not and deleted or not."""
     position, version, at = stamp
     created_at, later = task.created_at, task[_KNOWN:]
     return Task(

@@ -28,13 +28,13 @@ COMMANDS = {
     "replay": "mcp_server.commands.replay:replay",
     "diff": "mcp_server.commands.diff:diff",
     "access": "mcp_server.commands.access:access",
+    "verify": "mcp_server.commands.verify:verify",
     "export": "mcp_server.commands.export:export",
     "report": "mcp_server.commands.report:report",
     "checkpoint": "mcp_server.commands.checkpoint:checkpoint",
     "erase": "mcp_server.commands.erase:erase_command",
     "hold": "mcp_server.commands.erase:hold",
     "seed": "mcp_server.commands.seed:seed",
-    "verify": "mcp_server.commands.verify:verify",
 }
 
 

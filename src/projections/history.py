@@ -99,7 +99,7 @@ def _parameters(user_id: str, filter_: Filter) -> dict[str, Any]:
     }
 
 
-async def walk(
+def walk(
     connection: Connection, user_id: str, filter_: Filter, until: int
 ) -> AsyncGenerator[list[Record], None]:
     """Yield the events up to position ``until`` that ``filter_`` names, oldest first, in pages."""
@@ -110,15 +110,22 @@ async def walk(
             {_where(filter_)}
             ORDER BY e.position LIMIT {PAGE}
         ) AS e ORDER BY e.position"""
-    parameters = {**_parameters(user_id, filter_), "after": 0, "last": until}
+    return _pages(connection, statement, {**_parameters(user_id, filter_), "last": until})
+
+
+async def _pages(
+    connection: Connection, statement: str, parameters: Mapping[str, Any]
+) -> AsyncGenerator[list[Record], None]:
+    """Yield what ``statement`` finds, oldest first: PAGE events at most, ``after`` a position."""
+    after = 0
     while True:
-        cursor = await connection.execute(statement, parameters, binary=True)
+        cursor = await connection.execute(statement, {**parameters, "after": after}, binary=True)
         found = [Record(*row) for row in await cursor.fetchall()]
         if found:
             yield found
         if len(found) < PAGE:
             return
-        parameters["after"] = found[-1].position
+        after = found[-1].position
 
 
 class Thing(NamedTuple):
@@ -132,36 +139,41 @@ class Thing(NamedTuple):
 # A walk for each stream, and in order of its index: without statistics, or with those of many small
 # users, Postgres would rather read a whole ledger and join.
 _CHANGES = f"""
-SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
+SELECT e.* FROM tasktrail.as_user(%(user_id)s) AS u, LATERAL (
     SELECT e.* FROM (
         SELECT stream_type, stream_id, min(known) AS known, bool_or(message_id IS NULL) AS itself,
             array_agg(message_id) AS messages, array_agg(message_id::text) AS named
-        FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
-            AS s(stream_type, stream_id, message_id, known)
+        FROM unnest(
+            %(types)s::text[], %(ids)s::bigint[], %(messages)s::bigint[], %(known)s::bigint[]
+        ) AS s(stream_type, stream_id, message_id, known)
         GROUP BY stream_type, stream_id
     ) AS s, LATERAL (
         SELECT {_COLUMNS} FROM tasktrail.events e
         WHERE e.user_id = u AND e.stream_type = s.stream_type AND e.stream_id = s.stream_id
-        AND e.position > greatest(s.known, %s) AND e.position <= %s
+        AND e.position > greatest(s.known, %(after)s) AND e.position <= %(last)s
         AND CASE -- in this order: a body is long, and most are not looked into
             WHEN s.stream_type <> 'conversation' THEN true
             WHEN e.type LIKE 'Conversation%%' THEN s.itself
             WHEN e.type = 'MessageAdded' OR e.body IS NULL THEN e.position = ANY (s.messages)
             ELSE e.body->'data'->>'message_id' = ANY (s.named)
         END
-        ORDER BY e.version LIMIT %s
-    ) AS e ORDER BY e.position LIMIT %s
+        ORDER BY e.version LIMIT %(page)s
+    ) AS e ORDER BY e.position LIMIT %(page)s
 ) AS e ORDER BY e.position
 """
 
 
-def of_changes(
-    user_id: str, things: Mapping[Thing, int], after: int, until: int
-) -> tuple[str, tuple[object, ...]]:
-    """Return the statement that ``changes`` runs for a page, and its parameters."""
-    rows = ((*thing, known) for thing, known in things.items())
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return _CHANGES, (user_id, *columns, after, until, PAGE, PAGE)
+def of_changes(user_id: str, things: Mapping[Thing, int], until: int) -> tuple[str, dict[str, Any]]:
+    """Return the statement that ``changes`` runs, and its parameters but ``after``."""
+    return _CHANGES, {
+        "user_id": user_id,
+        "types": [thing.stream_type for thing in things],
+        "ids": [thing.stream_id for thing in things],
+        "messages": [thing.message_id for thing in things],
+        "known": list(things.values()),
+        "last": until,
+        "page": PAGE,
+    }
 
 
 async def changes(
@@ -172,16 +184,9 @@ async def changes(
     Each thing comes with the position up to which its events are known: they are left out, but for
     those about a message in whose conversation less is known of another.
     """
-    after = 0
-    while things:
-        statement, parameters = of_changes(user_id, things, after, until)
-        cursor = await connection.execute(statement, parameters, binary=True)
-        found = [Record(*row) for row in await cursor.fetchall()]
-        if found:
+    if things:
+        async for found in _pages(connection, *of_changes(user_id, things, until)):
             yield found
-        if len(found) < PAGE:
-            return
-        after = found[-1].position
 
 
 _VERSIONS = """

@@ -4,7 +4,9 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString, cast
 
-from psycopg import Connection, IsolationLevel, capabilities
+from psycopg import Connection, Cursor, IsolationLevel, capabilities
+from psycopg.types.numeric import Int8BinaryLoader
+from psycopg.types.string import ByteaBinaryLoader
 
 from projections.read_tables import ReadTable
 from projections.spans import Span
@@ -41,7 +43,17 @@ class Snapshot:
 
     def rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of ``query``, whose conditions are those of the span. One at a time."""
+        return self._rows(query, self._connection.cursor(binary=True))
+
+    def raw_rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
+        """``rows`` for who only wants to know whether they are right: text as bytes in UTF-8, and
+        a ``timestamp`` as it is sent, in microseconds since 2000. That costs half as much."""
         cursor = self._connection.cursor(binary=True)
+        cursor.adapters.register_loader("text", ByteaBinaryLoader)
+        cursor.adapters.register_loader("timestamp", Int8BinaryLoader)
+        return self._rows(query, cursor)
+
+    def _rows(self, query: LiteralString, cursor: Cursor[Any]) -> Iterator[tuple[Any, ...]]:
         stream = cursor.stream(query, self.span.parameters(), size=_CHUNK)
         self._last = cast("Generator[tuple[Any, ...], None, None]", stream)
         return self._last

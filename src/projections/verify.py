@@ -16,9 +16,11 @@ from psycopg import Connection
 from pydantic import ValidationError
 
 from events.catalog import UnknownEvent
+from events.intact import Doubt
 from events.ledger import Chain, Head, Json, NotOurs, jcs, microseconds
 from events.replay import Replay
 from events.stamp import Stamp
+from projections import glance
 from projections.compare import compare
 from projections.finding import Finding
 from projections.fold import unreadable, why
@@ -58,16 +60,35 @@ _NO_LEDGER = _Ledger(0, b"", _EPOCH)
 
 def verify(connection: Connection[Any], span: Span, words: bool = False) -> Report:
     """Verify what is in ``span``. ``connection`` is in autocommit mode. ``words``: as for
-    ``compare``."""
-    if span.whole:
+    ``compare``.
+
+    First at a glance; only where that leaves a doubt, once more to say what is wrong.
+    """
+    if not span.whole:
+        return _verify_part(connection, span, words)
+    try:
+        with snapshot(connection, span) as seen:
+            return glance.everything(seen, words)
+    except Doubt:
         with snapshot(connection, span) as seen:
             return _Verifier(seen).everything(words)
+
+
+def _verify_part(connection: Connection[Any], span: Span, words: bool) -> Report:
+    """Verify some of a user's streams. A chain cannot be cut into streams: the first part has all
+    of it."""
     report, _ = scan(connection, span, words=words)
-    if span.first:  # a chain cannot be cut into streams: the first part has all of it
-        with snapshot(connection, Span(0, user_id=span.user_id)) as seen:
+    if not span.first:
+        return report
+    ledger = Span(0, user_id=span.user_id)
+    try:
+        with snapshot(connection, ledger) as seen:
+            glance.chains(seen)
+            return report
+    except Doubt:
+        with snapshot(connection, ledger) as seen:
             findings = _Verifier(seen).chains()
-        report = report._replace(findings=findings + report.findings)
-    return report
+        return report._replace(findings=findings + report.findings)
 
 
 class _Verifier:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the check failed, 2 usage, 3 the system could not be reach
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -146,6 +147,17 @@ def test_settings_that_are_wrong_are_a_usage_error(tasktrail: Run, command: str)
     )
     assert (said.code, said.out) == (2, "")
     assert is_tidy(said)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_where_it_cannot_listen_is_said_with_what_to_change(tasktrail: Run, taken: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        host = "127.0.0.1" if taken else "192.0.2.1"  # an address that no machine has (RFC 5737)
+        said = tasktrail("serve", "--host", host, "--port", port, BETTER_AUTH_SECRET=SECRET)
+    assert (said.code, said.out) == (3, "")
+    assert f"Cannot listen on {host}:{port}: " in said.err
+    assert f"Try another --{'port' if taken else 'host'}." in said.err
 
 
 @pytest.mark.parametrize(

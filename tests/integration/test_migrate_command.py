@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -43,6 +44,23 @@ def test_an_empty_database_gets_the_schema_and_repeating_it_does_nothing(
     assert first.out.startswith(f"Made the schema: it is at revision {migrate.newest()}.\n")
     second = tasktrail("migrate", "--json", DATABASE_URL=server.conninfo(empty))
     assert second.json == {"before": migrate.newest(), "after": migrate.newest()}
+
+
+def test_nothing_stays_set_for_the_session(
+    server: Server, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a pooler the session goes on to somebody else."""
+    left: list[Any] = []
+
+    class Watched(psycopg.Connection[Any]):
+        def close(self) -> None:
+            if not self.closed:
+                left.append(self.execute("SELECT current_user = session_user").fetchone())
+            super().close()
+
+    monkeypatch.setattr(psycopg, "connect", Watched.connect)
+    assert migrate.upgrade(server.conninfo(empty)).before is None
+    assert set(left) == {(True,)}
 
 
 def test_the_admin_url_is_the_one_that_is_used(server: Server, empty: str, tasktrail: Run) -> None:

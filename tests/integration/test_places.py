@@ -7,12 +7,18 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import pytest
+from mcp import MCPError
 
 from events import undo as planning
 from events.errors import Refused
+from mcp_server import caller
 from mcp_server import database as databases
+from mcp_server.auth.identity import SCOPES
+from mcp_server.handle import Context
+from mcp_server.server import TasktrailServer
 from mcp_server.tools import undo
 from tests.conftest import Database
+from tests.mcp.serving import configured
 
 SIZE, HALF = 6, 3
 
@@ -86,6 +92,31 @@ async def test_whoever_asks_all_there_is_leaves_connections_for_others(
         async with pool.share("ben"), pool.connection() as connection:
             cursor = await connection.execute("SELECT 1")
             assert await cursor.fetchone() == (1,)
+
+
+async def test_what_agents_ask_and_change_takes_places(database: Database) -> None:
+    async with databases.Database(database.app, SIZE, wait=0.05) as pool:
+        server = TasktrailServer(pool, configured(database.app))
+        caller.current.set((Context("ann", "http"), frozenset(SCOPES)))
+
+        async def outcome(tool: str, **arguments: object) -> str:
+            answer = (await server.call_tool(tool, arguments)).structured_content or {}
+            return str(answer.get("code", "ok"))
+
+        assert await outcome("add_task", title="mine") == "ok"
+        async with AsyncExitStack() as stack:
+            for _ in range(HALF):
+                await stack.enter_async_context(pool.share("ann"))
+            for tool in ("list_tasks", "list_conversations", "get_history"):
+                assert await outcome(tool) == "unavailable"
+            assert await outcome("undo", position=1) == "unavailable"
+            with pytest.raises(MCPError):
+                await server.read_resource("task://1")
+            assert await outcome("add_task", title="mine") == "ok"
+        async with pool.turn("ann"):
+            assert await outcome("add_task", title="mine") == "unavailable"
+            assert await outcome("list_tasks") == "ok"
+        assert await server.read_resource("task://1")
 
 
 @pytest.mark.parametrize("steps", range(5))

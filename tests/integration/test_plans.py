@@ -122,7 +122,8 @@ def test_the_events_of_some_streams_are_found_without_reading_the_ledger(
     explained: Callable[..., str], user: str
 ) -> None:
     which = {history.Thing("task", id_): 0 for id_ in range(1, 31)}
-    found = explained(*history.of_changes(user, which, 0, history.END))
+    statement, parameters = history.of_changes(user, which, history.END)
+    found = explained(statement, {**parameters, "after": 0})
     assert f"Index Scan using {STREAM_INDEX}" in found
     assert "events_pkey" not in found
 

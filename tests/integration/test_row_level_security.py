@@ -156,7 +156,12 @@ def test_rows_that_name_another_user_are_written_as_the_callers_own(
 
 
 @pytest.mark.parametrize(
-    "forged", [{"stream_type": "ledger", "type": "LedgerErased"}, {"type": "LedgerErased"}]
+    "forged",
+    [
+        {"stream_type": "ledger", "type": "LedgerErased"},
+        {"type": "LedgerErased"},
+        {"stream_type": "ledger"},
+    ],
 )
 def test_the_server_cannot_say_that_a_ledger_was_erased(
     login: Connection, inspector: Inspector, forged: Json

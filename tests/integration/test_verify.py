@@ -88,6 +88,20 @@ def test_a_seeded_database_is_clean(database: Database, operator: Connection[Any
     assert verified(operator) == set()
 
 
+@pytest.mark.usefixtures("ann")
+async def test_what_is_right_is_seen_at_a_glance(
+    database: Database, operator: Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await connect(database.app) as app, await connect(database.operator) as erasing:
+        bob = User(app, "bob", erasing)
+        await bob.erase()
+        await bob.add_task("Begin anew")
+    monkeypatch.setattr("projections.verify._Verifier", None)  # who looks for words
+    assert verified(operator) == set()
+    monkeypatch.setattr(spans, "BIG", 3)
+    assert verified(operator) == set()
+
+
 EDITS = {
     "user_id": ("user_id = 'zoe'", "position"),
     "position": ("position = 99", "position"),

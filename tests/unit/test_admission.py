@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_server.middleware.admission import Admission
+from mcp_server.middleware.admission import Admission, is_loopback
 from mcp_server.settings import Settings
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it
@@ -78,3 +78,13 @@ def test_whose_page_is_answered(
 ) -> None:
     admission = Admission(Settings.model_validate(environment), bound_to)
     assert admission.origin(origin, "here.example") is good
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "127.8.9.10", "::1", "[::1]"])
+def test_who_listens_there_is_called_by_this_machine_alone(address: str) -> None:
+    assert is_loopback(address)
+
+
+@pytest.mark.parametrize("address", [ANYWHERE, "::", "192.0.2.7", "localhost.evil.example", ""])
+def test_who_listens_there_is_called_by_others_too(address: str) -> None:
+    assert not is_loopback(address)

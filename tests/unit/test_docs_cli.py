@@ -49,8 +49,3 @@ def test_the_table_of_contents_leads_to_every_section() -> None:
         for name in cli.COMMANDS
     }
     assert set(re.findall(r"\]\(#([a-z-]+)\)", PAGE)) == anchors
-
-
-def test_files_that_it_names_exist() -> None:
-    for name in re.findall(r"\]\(([a-z-]+\.md)\)", PAGE):
-        assert (DOCS / name).exists(), name

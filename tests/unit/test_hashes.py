@@ -23,18 +23,10 @@ from events.ledger import (
     link,
     microseconds,
 )
+from tests import ledgers
 from tests.strategies import TEXT, WHOLE, events
 
-ACTOR: Json = {
-    "client_id": "assistant-web",
-    "client_name": "Assistant",
-    "client_version": "2.1",
-    "tool": "add_task",
-    "transport": "http",
-    "conversation_id": None,
-    "message_id": 6,
-    "trace_id": "0af7651916cd43dd8448eb211c80319c",
-}
+ACTOR = {**ledgers.ACTOR, "message_id": 6, "trace_id": "0af7651916cd43dd8448eb211c80319c"}
 
 # --- canonical form -----------------------------------------------------------------------------
 

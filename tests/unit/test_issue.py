@@ -59,7 +59,7 @@ def test_a_file_that_is_no_secret_is_not_used(tmp_path: Path, content: bytes) ->
 
 def test_a_home_that_is_a_file_is_said_to_be_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="TASKTRAIL_HOME"):
+    with pytest.raises(SettingsError, match=r"TASKTRAIL_HOME.*Set it to a folder"):
         development_secret(tmp_path / "file")
 
 

@@ -331,7 +331,8 @@ def test_what_is_no_date_is_refused(due: str) -> None:
     ],
 )
 def test_a_task_within_the_limits(fields: dict[str, Any]) -> None:
-    CreateTask(**{"title": "A", **fields})
+    command = CreateTask(**{"title": "A", **fields})
+    assert command.title == fields.get("title", "A").strip()
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,10 @@ def development_secret(home: Path) -> bytes:
             _make(path)
         return _read(path)
     except OSError as error:
-        raise SettingsError(f"TASKTRAIL_HOME: {path} cannot be used: {error.strerror}.") from error
+        raise SettingsError(
+            f"TASKTRAIL_HOME: {path} cannot be used: {error.strerror}. Set it to a folder that this"
+            " user can write in, or set BETTER_AUTH_SECRET."
+        ) from error
 
 
 def check_development_secret(home: Path) -> None:

@@ -26,7 +26,7 @@ from mcp_server.commands.masking import Masking, masked_settings
 from mcp_server.embedded.binaries import version_in
 from mcp_server.embedded.home import has_data, locate
 from mcp_server.embedded.server import DATABASE, PORT
-from mcp_server.failure import Failure, Problem
+from mcp_server.failure import Failure, Problem, why
 from mcp_server.settings import Reading, Settings, read_what_can_be
 
 CONNECT_SECONDS = 5
@@ -137,7 +137,7 @@ class Examination:
         try:
             yield
         except (Failure, psycopg.Error, OSError, *jwks.UNFETCHABLE) as error:
-            said = self._masking.of(" ".join(str(error).split())) or type(error).__name__
+            said = self._masking.of(" ".join(why(error).split())) or type(error).__name__
             self.problems.append(Problem(f"{what}: {said}", mend))
 
     async def _examine_server(self, conninfo: str) -> None:

@@ -13,8 +13,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from errno import EACCES, EADDRINUSE
 from functools import partial
-from ipaddress import ip_address
 from multiprocessing.process import BaseProcess
 from typing import Annotated, Any
 
@@ -29,6 +29,7 @@ from mcp_server.auth.identity import check_user_id
 from mcp_server.auth.issue import development_secret, issue
 from mcp_server.database import Database
 from mcp_server.failure import Failure
+from mcp_server.middleware.admission import is_loopback
 from mcp_server.server import TasktrailServer
 from mcp_server.settings import Settings, SettingsError
 
@@ -88,19 +89,12 @@ def _principal(user: str) -> str:
 
 def _refuse_open_door(configured: Settings, host: str) -> None:
     """Raises: SettingsError: without any auth setting only this machine may call."""
-    if configured.authenticates or host == "localhost" or _is_loopback(host):
+    if configured.authenticates or is_loopback(host):
         return
     raise SettingsError(
         f"Refusing to listen on {host} without authentication. Set BETTER_AUTH_SECRET (at least 32"
         " bytes) or TASKTRAIL_JWKS_URL, or listen on 127.0.0.1."
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _run(serving: Any) -> None:
@@ -174,8 +168,9 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         try:
             taken.bind((host, port))
         except OSError as error:
+            other = "--port" if error.errno in (EADDRINUSE, EACCES) else "--host"
             raise PortTaken(
-                f"Cannot listen on {host}:{port}: {error.strerror}. Try another --port."
+                f"Cannot listen on {host}:{port}: {error.strerror}. Try another {other}."
             ) from None
         taken.set_inheritable(True)
         yield taken

@@ -24,7 +24,7 @@ class Admission:
     """The rules for one server. ``bound_to`` is the address it listens on, None in another app."""
 
     def __init__(self, settings: Settings, bound_to: str | None) -> None:
-        self._local = bound_to is None or _is_loopback(bound_to)
+        self._local = bound_to is None or is_loopback(bound_to)
         self._checks_hosts = bound_to is not None or bool(settings.allowed_hosts)
         self._hosts = {host.lower().removesuffix(":*") for host in settings.allowed_hosts}
         self._hosts |= set(_LOOPBACK)
@@ -71,7 +71,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _is_loopback(address: str) -> bool:
-    if address == "localhost":
-        return True
-    return _is_address(address) and ip_address(address).is_loopback
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can call who listens on ``address``."""
+    name = address.removeprefix("[").removesuffix("]")
+    return name == "localhost" or (_is_address(name) and ip_address(name).is_loopback)

@@ -1,6 +1,6 @@
 """A command in the making: the state that was read, the events decided so far, what they fold to.
 
-Pure. ``events.store.commit`` writes a draft; until then its new positions, ids and times are
+Pure. ``events.store`` writes a draft; until then its new positions, ids and times are
 provisional (``events.stamp``).
 """
 

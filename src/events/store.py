@@ -1,4 +1,4 @@
-"""The SQL on the ledger: ``commit``, the only thing that writes to it, and the reads of a replay.
+"""The SQL on the ledger: ``commit``, the only way commands write to it, and a replay's reads.
 
 Every statement is one autocommit call, and names the user twice: in its WHERE and to row-level
 security. So it is safe behind a pooler that gives each transaction another connection.
@@ -22,7 +22,7 @@ Connection = AsyncConnection[Any]
 
 
 class Outcome(NamedTuple):
-    """What ``commit`` came to.
+    """What committing one command came to.
 
     ``committed``: ``base`` is the ledger's position before it, ``hash`` that of its last event.
     ``replayed``: the key was used before for the same request: ``base``, ``recorded_at`` and the
@@ -98,7 +98,7 @@ def pack(sealed: Json) -> Packed:
     return Packed(sealed["user_id"], orjson.dumps(sealed).decode())
 
 
-async def commit_all(connection: Connection, commands: list[Packed]) -> list[Outcome]:
+async def commit(connection: Connection, commands: list[Packed]) -> list[Outcome]:
     """Write sealed commands of different users, in one round trip and one transaction.
 
     Each has its own outcome; an error is one of all. Sorted by user, so that two of these at once
@@ -108,20 +108,6 @@ async def commit_all(connection: Connection, commands: list[Packed]) -> list[Out
     cursor = await connection.execute(_COMMIT, (f"[{together}]",), binary=True)
     outcomes = {user_id: Outcome(*rest) for user_id, *rest in await cursor.fetchall()}
     return [outcomes[command.user_id] for command in commands]
-
-
-async def commit(
-    connection: Connection,
-    user_id: str,
-    draft: Draft,
-    actor: Json,
-    reason: str | None = None,
-    key: Key | None = None,
-) -> Outcome:
-    """Write one draft and, with it, the rows it folds to and the answer to a repetition."""
-    packed = pack(seal(user_id, draft, actor, reason, key))
-    (outcome,) = await commit_all(connection, [packed])
-    return outcome
 
 
 def _expected(entries: list[Entry]) -> list[Json] | None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from events.store import Outcome, Packed, commit_all
+from events.store import Outcome, Packed, commit
 from mcp_server.pool import Connection, Pool
 
 WRITERS = 2
@@ -100,7 +100,7 @@ class Writer:
 
     async def _write_group(self, connection: Connection, group: list[Waiting]) -> None:
         try:
-            outcomes = await commit_all(connection, [waiting.command for waiting in group])
+            outcomes = await commit(connection, [waiting.command for waiting in group])
         except psycopg.Error:
             if len(group) == 1 or connection.broken:
                 raise
@@ -112,7 +112,7 @@ class Writer:
 
     async def _write_alone(self, connection: Connection, waiting: Waiting) -> None:
         try:
-            (outcome,) = await commit_all(connection, [waiting.command])
+            (outcome,) = await commit(connection, [waiting.command])
         except psycopg.Error as error:
             if not waiting.outcome.done():
                 waiting.outcome.set_exception(error)

@@ -6,10 +6,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from psycopg import Connection
 
 from mcp_server import cli, settings
+from mcp_server.commands.jobs import connected
 from mcp_server.database import Database as Pool
 from tests.conftest import Database, temporary_home
 from tests.integration.agents import Agent, Inspector
@@ -35,6 +39,20 @@ def inspector(database: Database) -> Iterator[Inspector]:
     inspector = Inspector(database)
     yield inspector
     inspector.close()
+
+
+@pytest.fixture
+def operator(database: Database) -> Iterator[Connection[Any]]:
+    """The operator's connection, as a rebuild has it."""
+    with connected(database.operator) as connection:
+        yield connection
+
+
+@pytest.fixture
+def admin(database: Database) -> Iterator[Connection[Any]]:
+    """A superuser: the one who doctors rows behind the ledger's back."""
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -86,12 +86,13 @@ class User:
         await erase(self._operator, self.user_id, NOBODY, None)
 
     async def _commit(self, draft: Draft) -> store.Outcome:
-        outcome = await store.commit(self.connection, self.user_id, draft, NOBODY)
-        while outcome.status == "locked":
+        command = store.pack(store.seal(self.user_id, draft, NOBODY))
+        while True:
+            (outcome,) = await store.commit(self.connection, [command])
+            if outcome.status != "locked":
+                assert outcome.status == "committed"
+                return outcome
             await asyncio.sleep(0.01)
-            outcome = await store.commit(self.connection, self.user_id, draft, NOBODY)
-        assert outcome.status == "committed"
-        return outcome
 
 
 async def connect(conninfo: str) -> store.Connection:

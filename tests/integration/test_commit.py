@@ -33,9 +33,9 @@ async def a_busy_day(agent: Agent) -> None:
 
 
 async def commit(pool: Pool, draft: Draft, key: store.Key | None = None) -> store.Outcome:
-    async with pool.connection() as connection:
-        context = Agent(pool).context
-        return await store.commit(connection, "user-1", draft, actor("test", context), key=key)
+    return await pool.commit(
+        store.seal("user-1", draft, actor("test", Agent(pool).context), key=key)
+    )
 
 
 # --- in its place -------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Whatever happens to users: the live rows, a rebuild and a naive second fold are the same."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -16,7 +16,6 @@ from events.conversation import DeleteMessage, RestoreConversation, RestoreMessa
 from events.errors import Refused
 from events.ledger import Record
 from events.task import DeleteTask, ReopenTask, RestoreTask
-from mcp_server.commands.jobs import connected
 from projections import spans
 from projections.read_tables import READ_TABLES
 from projections.rebuild import rebuild, scan
@@ -54,12 +53,6 @@ steps = st.one_of(
     step("change_conversation", id_, st.just(RestoreConversation())),
     step("erase"),
 )
-
-
-@pytest.fixture
-def operator(database: Database) -> Iterator[Connection[Any]]:
-    with connected(database.operator) as connection:
-        yield connection
 
 
 @pytest.fixture

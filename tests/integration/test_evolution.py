@@ -17,7 +17,6 @@ import pytest
 from psycopg import Connection
 
 from events.task import ReopenTask
-from mcp_server.commands.jobs import connected
 from mcp_server.selfcheck import find_problems
 from projections.rebuild import rebuild
 from projections.spans import of_all
@@ -114,12 +113,6 @@ def apply(file: Path, hunks: list[str]) -> None:
         assert old.rstrip("\n") in text, f"docs/evolution.md is out of date: {file.name}\n{old}"
         text = text.replace(old.rstrip("\n"), new.rstrip("\n"), 1) if old else new
     file.write_text(text, encoding="utf-8")
-
-
-@pytest.fixture
-def operator(database: Database) -> Iterator[Connection[Any]]:
-    with connected(database.operator) as connection:
-        yield connection
 
 
 @pytest.fixture

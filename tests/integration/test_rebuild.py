@@ -1,7 +1,7 @@
 """Rebuilding the read tables: what is wrong is found and put right, online."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import psycopg
@@ -13,19 +13,6 @@ from projections.rebuild import rebuild, scan
 from projections.spans import Span, plan
 from tests.conftest import Database
 from tests.integration.history import User, connect
-
-
-@pytest.fixture
-def operator(database: Database) -> Iterator[Connection[Any]]:
-    with psycopg.connect(database.operator, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def admin(database: Database) -> Iterator[Connection[Any]]:
-    """A superuser: the one who doctors rows behind the ledger's back."""
-    with psycopg.connect(database.admin, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Any
@@ -26,18 +26,6 @@ from tests.integration.command_line import Run
 from tests.integration.history import User, connect
 
 USERS = 60
-
-
-@pytest.fixture
-def admin(database: Database) -> Iterator[Connection[Any]]:
-    with psycopg.connect(database.admin, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def operator(database: Database) -> Iterator[Connection[Any]]:
-    with connected(database.operator) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -24,12 +24,6 @@ from tests.integration.history import User, connect
 
 
 @pytest.fixture
-def operator(database: Database) -> Iterator[Connection[Any]]:
-    with connected(database.operator) as connection:
-        yield connection
-
-
-@pytest.fixture
 def forger(database: Database) -> Iterator[Connection[Any]]:
     """A superuser who has switched the protection off."""
     with psycopg.connect(database.admin, autocommit=True) as connection:

@@ -30,7 +30,7 @@ from mcp_server.failure import Failure, why
 from mcp_server.handle import Context, actor
 from mcp_server.target import Target
 
-_HOLDS_WORDS = ("events", "tasks", "conversations", "messages", "idempotency")
+_WITH_WORDS = ("events", "tasks", "conversations", "messages", "idempotency")
 
 ERASURE_COLUMNS = (
     Column("user", 20),
@@ -155,7 +155,7 @@ async def _erase(
 
 async def _rewrite(connection: Connection) -> None:
     """Write the tables anew, without what nobody can see any more."""
-    for table in _HOLDS_WORDS:
+    for table in _WITH_WORDS:
         await connection.execute(f"VACUUM FULL tasktrail.{table}")
 
 

@@ -13,9 +13,9 @@ Catching up: to a row that is wrong the events since are applied before it is wr
 was right has been kept right by whoever appended them.
 """
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -66,35 +66,29 @@ def mend(connection: Connection[Any], drifts: Iterable[Drift], shared: bool = Fa
         return _mend(connection, batches)
     with _turn(connection, batches[0][0].user_id):
         mended = _mend(connection, batches)
-        time.sleep(_LONGEST_BREATH_S)
+        connection.execute(f"SELECT pg_sleep_for('{_LONGEST_BREATH}')")
         return mended
 
 
 def _mend(connection: Connection[Any], batches: list[list[Drift]]) -> Mended:
     rows = 0
     findings: list[Finding] = []
-    last, free_at = None, 0.0
+    last, free_at = None, None
     for batch in batches:
         again, last = batch[0].user_id == last, batch[-1].user_id
         with connection.transaction():
             if batch is not batches[-1]:  # whose commit makes those before it durable too
                 connection.execute("SET LOCAL synchronous_commit = off")
-            mending = _Mending(connection, batch)
-            mended = mending.run(free_at if again else 0.0)
-        now = time.monotonic()
-        free_at = now + _breath_s(now - mending.locked_at)
+            mended, free_at = _Mending(connection, batch).run(free_at if again else None)
         rows += mended.rows
         findings += mended.findings
     return Mended(rows, findings)
 
 
-_LONGEST_BREATH_S = 0.06
-
-
-def _breath_s(locked_s: float) -> float:
-    """Return how long a lock that was held for ``locked_s`` is left alone: a little longer than
-    whoever found it taken waits before looking again."""
-    return min(0.004 + locked_s / 4, _LONGEST_BREATH_S)
+_LONGEST_BREATH = "60 ms"
+_BREATH = f"least(interval '4 ms' + (clock_timestamp() - %s) / 4, interval '{_LONGEST_BREATH}')"
+"""So long a lock, held since that moment, is left alone: a little longer than whoever found it
+taken waits before looking again."""
 
 
 @contextmanager
@@ -143,18 +137,24 @@ class _Mending:
         self._drifts = {drift.user_id: drift for drift in drifts}
         self._right = {drift.user_id: _as_seen(drift) for drift in drifts}
         self._findings: list[Finding] = []
-        self.locked_at = 0.0
+        self._locked_at: datetime | None = None
 
-    def run(self, free_at: float) -> Mended:
-        """Put them right, but lock nobody before ``free_at`` (of the monotonic clock)."""
+    def run(self, not_before: datetime | None) -> tuple[Mended, datetime]:
+        """Put them right; also return until when their locks should be left alone afterwards.
+
+        ``not_before``: lock nobody sooner. All by the server's clock.
+        """
         for table in READ_TABLES:
             self._copy(table, self._rows(table, self._drifts))
-        time.sleep(max(0.0, free_at - time.monotonic()))
+        if not_before is not None:
+            self._connection.execute("SELECT pg_sleep_until(%s)", (not_before,))
         self._catch_up(self._lock())
         for table in READ_TABLES:
             self._delete(table)
             self._write(table)
-        return Mended(sum(len(d.rows) for d in self._drifts.values()), self._findings)
+        breath = f"SELECT clock_timestamp() + {_BREATH}"
+        free_at: datetime = self._connection.execute(breath, (self._locked_at,)).fetchall()[0][0]
+        return Mended(sum(len(d.rows) for d in self._drifts.values()), self._findings), free_at
 
     def _rows(self, table: ReadTable, users: Iterable[str]) -> list[tuple[Any, ...]]:
         """Return the rows of ``table`` that have to be written."""
@@ -176,12 +176,15 @@ class _Mending:
 
     def _lock(self) -> list[str]:
         """Lock these users' ledgers until the transaction ends; return who has moved on."""
-        cursor = self._connection.execute(
-            "SELECT u, coalesce(tasktrail.lock_ledger(u), 0) FROM unnest(%s::text[]) AS u",
+        heads = self._connection.execute(
+            """
+            SELECT u, coalesce(tasktrail.lock_ledger(u), 0), clock_timestamp()
+            FROM unnest(%s::text[]) AS u
+            """,
             (sorted(self._drifts),),
-        )
-        self.locked_at = time.monotonic()
-        return [user_id for user_id, head in cursor if head != self._drifts[user_id].seen]
+        ).fetchall()
+        self._locked_at = heads[0][2]
+        return [user_id for user_id, head, _ in heads if head != self._drifts[user_id].seen]
 
     def _catch_up(self, moved: list[str]) -> None:
         if not moved:

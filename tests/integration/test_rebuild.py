@@ -197,6 +197,18 @@ async def test_an_append_waits_until_the_rows_of_its_user_are_right(
         await waiting
 
 
+async def test_many_rows_of_one_user_are_put_right_in_steps(
+    operator: Connection[Any], admin: Connection[Any], ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lived(ann)
+    admin.execute("UPDATE tasktrail.tasks SET title = 'x'")
+    monkeypatch.setattr("projections.mend.ROWS", 1)
+    assert run(operator)[1].mended == 3
+    steps = admin.execute("SELECT count(DISTINCT xmin::text) FROM tasktrail.tasks").fetchall()
+    assert steps == [(3,)]
+    assert check(operator) == []
+
+
 async def test_of_two_who_mend_parts_of_one_user_the_second_waits(
     operator: Connection[Any], admin: Connection[Any], ann: User, bob: User
 ) -> None:

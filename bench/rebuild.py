@@ -1,11 +1,13 @@
 """rebuild-projections and verify against a plain COPY of the same events, in the same run.
 
 Measured in rounds that take turns, so that a noisy neighbour meets all of them:
-- copy: all events out of the ledgers, in order, through the client, into a table without an index.
+- copy: all events out of the ledgers, in order, through the client, into a temporary table.
+- durable: the same into an ordinary table, committed. Neither has an index.
 - check: ``rebuild-projections --check``. Nothing differs.
 - rebuild: ``rebuild-projections``. Nothing differs, so nothing is written.
-- empty: ``rebuild-projections`` after the read tables were emptied, so every row is written, while
-  ``--writes`` tasks a second are added through ``handle``; how long those took, and at rest.
+- alone: ``rebuild-projections`` after the read tables were emptied, so every row is written.
+- empty: the same while ``--writes`` tasks a second are added through ``handle``; how long those
+  took, and at rest: of each round some seconds before it.
 - verify: ``tasktrail verify``.
 """
 
@@ -20,7 +22,7 @@ import time
 from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, LiteralString, NamedTuple, TypeVar
 
 import psycopg
 import typer
@@ -41,8 +43,10 @@ RUNS = {
     "check": [*REBUILD, "--check"],
     "rebuild": REBUILD,
     "verify": ["verify"],
+    "alone": REBUILD,
     "empty": REBUILD,
 }
+AT_REST_S = 5
 READ_TABLES = "tasktrail.tasks, tasktrail.conversations, tasktrail.messages"
 
 
@@ -86,14 +90,19 @@ def _measure(
     with server.started(home) as postgres:
         seeding_s = _seed(postgres, events, users)
         load = _Load(postgres, users, writes)
-        waits["at rest"], _ = asyncio.run(load.during(asyncio.sleep(5)))
-        for _ in range(rounds):
-            runs.setdefault("copy", []).append(_copy(postgres))
+        for number in range(rounds):
+            for name in ("copy", "durable")[
+                :: -1 if number % 2 else 1
+            ]:  # the second meets a warm disk
+                runs.setdefault(name, []).append(_copy(postgres, "TEMP" if name == "copy" else ""))
+            waited, _nothing = asyncio.run(load.during(asyncio.sleep(AT_REST_S)))
+            waits["at rest"] = waits.get("at rest", []) + waited
             for name, jobs in kinds:
                 title = f"{name} --jobs {jobs}"
-                if name == "empty":
+                if name in ("alone", "empty"):
                     with psycopg.connect(postgres.superuser) as connection:
                         connection.execute(f"TRUNCATE {READ_TABLES}")
+                if name == "empty":
                     work = asyncio.to_thread(_run, postgres, REBUILD, jobs)
                     waited, run = asyncio.run(load.during(work))
                     waits[title] = waits.get(title, []) + waited
@@ -104,7 +113,7 @@ def _measure(
         "events": events,
         "users": users,
         "seeding_s": round(seeding_s, 1),
-        "runs": {name: _median(several, runs["copy"]) for name, several in runs.items()},
+        "runs": {name: _median(several, runs) for name, several in runs.items()},
         "writes_refused": load.refused,
         "writes_ms": {name: _percentiles(several) for name, several in waits.items()},
     }
@@ -148,10 +157,11 @@ class _Load:
         waits.append(time.perf_counter() - start)
 
 
-def _copy(postgres: Server) -> Run:
+def _copy(postgres: Server, kind: LiteralString = "") -> Run:
     start = time.perf_counter()
     with psycopg.connect(postgres.superuser) as source, psycopg.connect(postgres.superuser) as sink:
-        sink.execute("CREATE TEMP TABLE copied AS SELECT * FROM tasktrail.events WITH NO DATA")
+        sink.execute(f"CREATE {kind} TABLE copied AS SELECT * FROM tasktrail.events WITH NO DATA")
+        sink.commit()  # what is created and filled in one transaction might skip the log
         query = "SELECT * FROM tasktrail.events ORDER BY user_id, position"
         with (
             source.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)") as out,
@@ -159,8 +169,10 @@ def _copy(postgres: Server) -> Run:
         ):
             for block in out:
                 into.write(block)
-        copied: int = sink.execute("SELECT count(*) FROM copied").fetchall()[0][0]
+        sink.commit()
         seconds = time.perf_counter() - start
+        copied: int = sink.execute("SELECT count(*) FROM copied").fetchall()[0][0]
+        sink.execute("DROP TABLE copied")
     return Run(copied / seconds, 0)
 
 
@@ -176,7 +188,7 @@ def _run(postgres: Server, command: list[str], jobs: int) -> Run:
         peak_mb = 0.0
         while process.poll() is None:
             peak_mb = max(peak_mb, _memory_mb(process.pid))
-            time.sleep(0.05)
+            time.sleep(0.3)  # a look takes some milliseconds of a core
         assert process.stdout is not None
         answer = json.loads(process.stdout.read())
     assert process.returncode == 0, answer
@@ -195,14 +207,19 @@ def _memory_mb(pid: int) -> float:
     return kilobytes / 1024
 
 
-def _median(runs: list[Run], copies: list[Run]) -> dict[str, Any]:
-    per_s = statistics.median(run.events_per_s for run in runs)
-    shares = [run.events_per_s / copy.events_per_s for run, copy in zip(runs, copies, strict=True)]
+def _median(runs: list[Run], all_runs: dict[str, list[Run]]) -> dict[str, Any]:
     return {
-        "events_per_s": round(per_s),
-        "share_of_copy": round(statistics.median(shares), 2),
+        "events_per_s": round(statistics.median(run.events_per_s for run in runs)),
+        "share_of_copy": _share(runs, all_runs["copy"]),
+        "share_of_durable": _share(runs, all_runs["durable"]),
         "peak_mb": round(max(run.peak_mb for run in runs)),
     }
+
+
+def _share(runs: list[Run], copies: list[Run]) -> float:
+    """Return the median of the rounds' shares."""
+    shares = [run.events_per_s / copy.events_per_s for run, copy in zip(runs, copies, strict=True)]
+    return round(statistics.median(shares), 2)
 
 
 def _percentiles(waits: list[float]) -> dict[str, Any]:
@@ -216,11 +233,11 @@ def _lines(figures: dict[str, Any]) -> str:
             f"{figures['events']:,} events of {figures['users']:,} users,"
             f" seeded in {figures['seeding_s']} s"
         ),
-        f"{'':20}{'events/s':>12}{'of copy':>9}{'peak MB':>9}",
+        f"{'':20}{'events/s':>12}{'of copy':>9}{'durable':>9}{'peak MB':>9}",
     ]
     for name, run in figures["runs"].items():
-        share = f"{run['share_of_copy']:.0%}"
-        lines.append(f"{name:20}{run['events_per_s']:>12,}{share:>9}{run['peak_mb']:>9}")
+        shares = f"{run['share_of_copy']:>9.0%}{run['share_of_durable']:>9.0%}"
+        lines.append(f"{name:20}{run['events_per_s']:>12,}{shares}{run['peak_mb']:>9}")
     for name, waited in figures["writes_ms"].items():
         text = ", ".join(f"{key} {value:,}" for key, value in waited.items())
         lines.append(f"writes in ms, {name}: {text}")

@@ -6,11 +6,16 @@ One transaction for each batch of users:
     lock the users' ledgers; of those that have moved on since, catch up (``_catch_up``)
     delete what should not be there; write what should be
 
+Between two batches of the same user whoever waits for the lock gets a chance: writers do not queue
+for it, they look again now and then (mcp_server.writer).
+
 Catching up: to a row that is wrong the events since are applied before it is written. A row that
 was right has been kept right by whoever appended them.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -24,12 +29,11 @@ from projections.finding import Finding
 from projections.fold import unreadable, why
 from projections.read_tables import READ_TABLES, ReadTable
 
-ROWS = 4000
+ROWS = 1000
 """So many rows are put right at once: a writer who meets it waits for so long. A user with more
 wrong rows than that gets them right in several steps."""
 
-_BREATH = "60 ms"
-"""Between two steps of one user: who waits for the lock looks again every 50 ms or sooner."""
+_TURNS = 7_461_736_276  # an arbitrary number: the seed of the advisory locks of ``_turn``
 
 
 class Drift(NamedTuple):
@@ -48,21 +52,66 @@ class Mended(NamedTuple):
     findings: list[Finding]
 
 
-def mend(connection: Connection[Any], drifts: Iterable[Drift]) -> Mended:
-    """Put right what is wrong. ``connection`` is in autocommit mode."""
+def mend(connection: Connection[Any], drifts: Iterable[Drift], shared: bool = False) -> Mended:
+    """Put right what is wrong. ``connection`` is in autocommit mode.
+
+    ``shared``: there is one user, parts of whom others may be putting right at the same time.
+    """
+    batches = list(_batches(drifts))
+    if not batches:
+        return Mended(0, [])
+    for table in READ_TABLES:
+        _create_right(connection, table)
+    if not shared:
+        return _mend(connection, batches)
+    with _turn(connection, batches[0][0].user_id):
+        mended = _mend(connection, batches)
+        connection.execute(f"SELECT pg_sleep_for('{_LONGEST_BREATH}')")
+        return mended
+
+
+def _mend(connection: Connection[Any], batches: list[list[Drift]]) -> Mended:
     rows = 0
     findings: list[Finding] = []
-    last = None
-    batches = list(_batches(drifts))
+    last, free_at = None, None
     for batch in batches:
         again, last = batch[0].user_id == last, batch[-1].user_id
         with connection.transaction():
             if batch is not batches[-1]:  # whose commit makes those before it durable too
                 connection.execute("SET LOCAL synchronous_commit = off")
-            mended = _Mending(connection, batch).run(again)
+            mended, free_at = _Mending(connection, batch).run(free_at if again else None)
         rows += mended.rows
         findings += mended.findings
     return Mended(rows, findings)
+
+
+_LONGEST_BREATH = "60 ms"
+_BREATH = f"least(interval '4 ms' + (clock_timestamp() - %s) / 4, interval '{_LONGEST_BREATH}')"
+"""So long a lock, held since that moment, is left alone: a little longer than whoever found it
+taken waits before looking again."""
+
+
+@contextmanager
+def _turn(connection: Connection[Any], user_id: str) -> Iterator[None]:
+    """Keep others who mend the same user out, between the batches too: if two took the user's lock
+    in turns, a writer would hardly ever find it free."""
+    turn = (user_id, _TURNS)
+    connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, %s))", turn)
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, %s))", turn)
+
+
+def _create_right(connection: Connection[Any], table: ReadTable) -> None:
+    """Create the temporary table for rows of ``table``: it stays, empty between transactions."""
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE IF NOT EXISTS right_{table.name} ON COMMIT DELETE ROWS AS
+        SELECT user_id, {", ".join(table.fields)} FROM tasktrail.{table.name} WITH NO DATA
+        """
+    )
 
 
 def _batches(drifts: Iterable[Drift]) -> Iterator[list[Drift]]:
@@ -88,18 +137,24 @@ class _Mending:
         self._drifts = {drift.user_id: drift for drift in drifts}
         self._right = {drift.user_id: _as_seen(drift) for drift in drifts}
         self._findings: list[Finding] = []
+        self._locked_at: datetime | None = None
 
-    def run(self, again: bool) -> Mended:
-        """Put them right; ``again``: the step before this one had locked the first user too."""
+    def run(self, not_before: datetime | None) -> tuple[Mended, datetime]:
+        """Put them right; also return until when their locks should be left alone afterwards.
+
+        ``not_before``: lock nobody sooner. All by the server's clock.
+        """
         for table in READ_TABLES:
-            self._put_aside(table, self._rows(table, self._drifts))
-        if again:
-            self._connection.execute(f"SELECT pg_sleep_until(now() + '{_BREATH}')")
+            self._copy(table, self._rows(table, self._drifts))
+        if not_before is not None:
+            self._connection.execute("SELECT pg_sleep_until(%s)", (not_before,))
         self._catch_up(self._lock())
         for table in READ_TABLES:
             self._delete(table)
             self._write(table)
-        return Mended(sum(len(d.rows) for d in self._drifts.values()), self._findings)
+        breath = f"SELECT clock_timestamp() + {_BREATH}"
+        free_at: datetime = self._connection.execute(breath, (self._locked_at,)).fetchall()[0][0]
+        return Mended(sum(len(d.rows) for d in self._drifts.values()), self._findings), free_at
 
     def _rows(self, table: ReadTable, users: Iterable[str]) -> list[tuple[Any, ...]]:
         """Return the rows of ``table`` that have to be written."""
@@ -110,16 +165,9 @@ class _Mending:
             rows += [(user_id, *right[id_]) for id_ in wrong if id_ in right]
         return rows
 
-    def _put_aside(self, table: ReadTable, rows: list[tuple[Any, ...]]) -> None:
-        self._connection.execute(
-            f"""
-            CREATE TEMP TABLE IF NOT EXISTS right_{table.name} ON COMMIT DROP AS
-            SELECT user_id, {", ".join(table.fields)} FROM tasktrail.{table.name} WITH NO DATA
-            """
-        )
-        self._copy(table, rows)
-
     def _copy(self, table: ReadTable, rows: list[tuple[Any, ...]]) -> None:
+        if not rows:
+            return
         statement = f"COPY right_{table.name} FROM STDIN (FORMAT BINARY)"
         with self._connection.cursor().copy(statement) as copy:
             copy.set_types(["text", *table.types])
@@ -128,11 +176,15 @@ class _Mending:
 
     def _lock(self) -> list[str]:
         """Lock these users' ledgers until the transaction ends; return who has moved on."""
-        cursor = self._connection.execute(
-            "SELECT u, coalesce(tasktrail.lock_ledger(u), 0) FROM unnest(%s::text[]) AS u",
+        heads = self._connection.execute(
+            """
+            SELECT u, coalesce(tasktrail.lock_ledger(u), 0), clock_timestamp()
+            FROM unnest(%s::text[]) AS u
+            """,
             (sorted(self._drifts),),
-        )
-        return [user_id for user_id, head in cursor if head != self._drifts[user_id].seen]
+        ).fetchall()
+        self._locked_at = heads[0][2]
+        return [user_id for user_id, head, _ in heads if head != self._drifts[user_id].seen]
 
     def _catch_up(self, moved: list[str]) -> None:
         if not moved:

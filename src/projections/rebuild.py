@@ -5,8 +5,15 @@
 An event and the rows it folds to are committed together, so in every snapshot they must agree:
 whatever differs is wrong, and not merely late. Only such rows are written. So at any moment every
 row is as it was or as it should be, and a rebuild may be killed and started again without a trace.
+
+While some spans are mended, which keeps the server busy, the next is read, which keeps us busy.
 """
 
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -14,10 +21,13 @@ from psycopg import Connection
 from projections.compare import compare
 from projections.finding import Finding
 from projections.fold import fold_span
-from projections.mend import Drift, mend
+from projections.mend import Drift, Mended, mend
 from projections.read_tables import READ_TABLES
 from projections.snapshot import snapshot
 from projections.spans import Span
+
+Connect = Callable[[], AbstractContextManager[Connection[Any]]]
+"""Lends a connection in autocommit mode."""
 
 
 class Report(NamedTuple):
@@ -41,7 +51,76 @@ def rebuild(
     report, drifts = scan(connection, span, rewrite, tell)
     if not fix or not drifts:
         return report
-    mended = mend(connection, drifts)
+    return _with(report, mend(connection, drifts, shared=not span.whole))
+
+
+def rebuild_all(
+    connect: Connect, spans: Iterable[Span], fix: bool, rewrite: bool = False, tell: bool = True
+) -> Iterator[Report]:
+    """Do the same for each of ``spans``, one a report, in their order, mending some while the next
+    is read. So at most MENDERS + 1 of them are in memory."""
+    if not fix:
+        with connect() as connection:
+            for span in spans:
+                yield scan(connection, span, False, tell)[0]
+        return
+    with connect() as connection, _menders(connect) as start:
+        mending: deque[tuple[Report, Future[Mended]]] = deque()
+        for span in spans:
+            report, drifts = scan(connection, span, rewrite, tell)
+            if len(mending) == MENDERS:
+                yield _when_mended(*mending.popleft())
+            mending.append((report, start(drifts, not span.whole)))
+        while mending:
+            yield _when_mended(*mending.popleft())
+
+
+MENDERS = 2
+"""So many spans are mended at once: that is mostly waiting for the server."""
+
+_SWITCH_S = 0.0005
+"""So long a thread may compute while others want to go on: reading is all computing, and with the
+usual 5 ms locks would be held for it."""
+
+
+@contextmanager
+def _menders(connect: Connect) -> Iterator[Callable[[list[Drift], bool], Future[Mended]]]:
+    """Mend in threads with connections of their own. Whatever ends this early ends them too."""
+    before = sys.getswitchinterval()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect()) for _ in range(MENDERS)]
+        idle = deque(connections)
+        threads = stack.enter_context(ThreadPoolExecutor(MENDERS, "mend"))
+        started: set[Future[Mended]] = set()
+
+        def work(drifts: list[Drift], shared: bool) -> Mended:
+            connection = idle.popleft()
+            try:
+                return mend(connection, drifts, shared)
+            finally:
+                idle.append(connection)
+
+        def start(drifts: list[Drift], shared: bool) -> Future[Mended]:
+            future = threads.submit(work, drifts, shared)
+            started.add(future)
+            future.add_done_callback(started.discard)
+            return future
+
+        sys.setswitchinterval(_SWITCH_S)
+        try:
+            yield start
+        finally:
+            sys.setswitchinterval(before)
+            while wait(started.copy(), timeout=0.05).not_done:
+                for connection in connections:
+                    connection.cancel_safe()
+
+
+def _when_mended(report: Report, mending: Future[Mended]) -> Report:
+    return _with(report, mending.result())
+
+
+def _with(report: Report, mended: Mended) -> Report:
     return report._replace(mended=mended.rows, findings=report.findings + mended.findings)
 
 

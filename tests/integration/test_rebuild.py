@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from projections.mend import mend
+from projections.mend import _turn, mend
 from projections.rebuild import rebuild, scan
 from projections.spans import Span, plan
 from tests.conftest import Database
@@ -195,6 +195,35 @@ async def test_an_append_waits_until_the_rows_of_its_user_are_right(
             assert not waiting.done()
             await bob.add_task()
         await waiting
+
+
+async def test_many_rows_of_one_user_are_put_right_in_steps(
+    operator: Connection[Any], admin: Connection[Any], ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lived(ann)
+    admin.execute("UPDATE tasktrail.tasks SET title = 'x'")
+    monkeypatch.setattr("projections.mend.ROWS", 1)
+    assert run(operator)[1].mended == 3
+    steps = admin.execute("SELECT count(DISTINCT xmin::text) FROM tasktrail.tasks").fetchall()
+    assert steps == [(3,)]
+    assert check(operator) == []
+
+
+async def test_of_two_who_mend_parts_of_one_user_the_second_waits(
+    operator: Connection[Any], admin: Connection[Any], ann: User, bob: User
+) -> None:
+    """In turns they would leave a writer of hers no moment."""
+    await lived(ann)
+    await lived(bob)
+    admin.execute("UPDATE tasktrail.tasks SET title = 'x'")
+    ann_s, bob_s = scan(operator, EVERYTHING)[1]
+    operator.execute("SET lock_timeout = '50ms'")
+    with _turn(admin, "ann"):
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            mend(operator, [ann_s], shared=True)
+        assert mend(operator, [bob_s], shared=True).rows == 3
+    assert mend(operator, [ann_s], shared=True).rows == 3
+    assert check(operator) == []
 
 
 async def test_a_ledger_that_cannot_be_read_leaves_the_rows_as_they_are(

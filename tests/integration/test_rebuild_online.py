@@ -15,11 +15,11 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from mcp_server.commands.jobs import connected, each
+from mcp_server.commands.jobs import connected, each, span_by_span
 from mcp_server.commands.rebuild import _ONE_AT_A_TIME
 from mcp_server.commands.seed import fill, user_name
 from projections import spans
-from projections.rebuild import rebuild, scan
+from projections.rebuild import MENDERS, rebuild, rebuild_all, scan
 from projections.spans import Span, of_all, plan
 from tests.conftest import THOROUGH, Database
 from tests.integration.command_line import Run
@@ -237,7 +237,7 @@ def test_several_processes_do_the_same_as_one(
     expected = findings(operator)
     found = [
         finding
-        for _, report in each(database.operator, partial(rebuild, fix=True), work, 2)
+        for report in each(database.operator, partial(rebuild_all, fix=True), work, 2, MENDERS + 1)
         for finding in report.findings
     ]
     assert sorted(found) == sorted(expected)
@@ -246,7 +246,7 @@ def test_several_processes_do_the_same_as_one(
 
 def test_what_fails_in_a_worker_fails_in_the_command(database: Database) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        list(each(database.auditor, _forbidden, [Span(0), Span(0)], 2))
+        list(each(database.auditor, partial(span_by_span, _forbidden), [Span(0), Span(0)], 2))
 
 
 def _forbidden(connection: Connection[Any], _: Span) -> None:

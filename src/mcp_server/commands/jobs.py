@@ -8,7 +8,8 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection as Pipe
@@ -22,10 +23,12 @@ import typer
 from psycopg import Connection
 
 from mcp_server.failure import Failure
+from projections.rebuild import Connect
 from projections.spans import Span
 
 T = TypeVar("T")
-Work = Callable[[Connection[Any], Span], T]
+Work = Callable[[Connect, Iterator[Span]], Iterator[T]]
+"""Yields what becomes of each span, in their order."""
 
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
 DEFAULT_JOBS = max(1, (os.cpu_count() or 2) // 2)
@@ -71,36 +74,71 @@ def connected(conninfo: str) -> Iterator[Connection[Any]]:
         yield connection
 
 
-def each(
-    conninfo: str, work: Work[T], spans: Iterable[Span], jobs: int
-) -> Iterator[tuple[Span, T]]:
-    """Yield each span with what ``work`` makes of it, in the order in which they get done.
+def span_by_span(
+    work: Callable[[Connection[Any], Span], T], connect: Connect, spans: Iterator[Span]
+) -> Iterator[T]:
+    """Do ``work`` on one span after another."""
+    with connect() as connection:
+        for span in spans:
+            yield work(connection, span)
 
-    ``work`` is a function of a module, or a partial of one. What it raises ends it all.
+
+def each(
+    conninfo: str, work: Work[T], spans: Iterable[Span], jobs: int, in_hand: int = 1
+) -> Iterator[T]:
+    """Yield what ``work`` makes of each span, in the order in which they get done.
+
+    ``work`` is a function of a module, or a partial of one. What it raises ends it all. It may take
+    ``in_hand`` spans before it yields the first; nobody would give it another.
     """
     collect_garbage_seldom()
     if jobs == 1:
-        with connected(conninfo) as connection:
-            for span in spans:
-                yield span, work(connection, span)
+        yield from work(partial(connected, conninfo), iter(spans))
         return
     with ExitStack() as stack:
-        waiting = iter(spans)
-        busy: dict[Any, Span] = {}
-        pipe: Any
-        for span in islice(waiting, jobs):
-            pipe = stack.enter_context(_worker(conninfo, work))
-            busy[pipe] = span
-            pipe.send(span)
-        while busy:
-            for pipe in wait(list(busy)):
-                span, result = busy.pop(pipe), _received(pipe)
+        waiting = _Waiting(spans)
+        at_work: dict[Any, list[Span]] = {}
+        for _ in range(jobs):
+            at_work[stack.enter_context(_worker(conninfo, work))] = []
+        for pipe in [*at_work] * in_hand:
+            _hand_one_more(waiting, at_work, pipe)
+        while busy := [pipe for pipe, theirs in at_work.items() if theirs]:
+            for pipe in wait(busy):
+                result = _received(pipe)
                 if isinstance(result, Exception):
                     raise result
-                for following in islice(waiting, 1):
-                    busy[pipe] = following
-                    pipe.send(following)
-                yield span, result
+                at_work[pipe].pop(0)
+                _hand_one_more(waiting, at_work, pipe)
+                yield result
+
+
+def _hand_one_more(waiting: "_Waiting", at_work: dict[Any, list[Span]], pipe: Any) -> None:
+    following = waiting.next(theirs for each, theirs in at_work.items() if each is not pipe)
+    if following is not None:
+        at_work[pipe].append(following)
+    with suppress(ConnectionError):  # it has ended, or was killed: reading tells
+        pipe.send(following)
+
+
+class _Waiting:
+    """The spans that nobody has in hand yet."""
+
+    _AHEAD = 100
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self._spans = iter(spans)
+        self._ahead: list[Span] = []
+
+    def next(self, elsewhere: Iterable[list[Span]]) -> Span | None:
+        """Return the next one, None if there is none: if possible, not one of a user whom other
+        workers have in hand ``elsewhere``. They would wait for each other."""
+        self._ahead += islice(self._spans, self._AHEAD - len(self._ahead))
+        if not self._ahead:
+            return None
+        users = {span.user_id for spans in elsewhere for span in spans} - {None}
+        choice = next((s for s in self._ahead if s.user_id not in users), self._ahead[0])
+        self._ahead.remove(choice)
+        return choice
 
 
 def _received(pipe: Any) -> Any:
@@ -145,9 +183,8 @@ def _serve(pipe: Pipe, conninfo: str, work: Work[Any]) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     collect_garbage_seldom()
     try:
-        with connected(conninfo) as connection:
-            while True:
-                pipe.send(work(connection, pipe.recv()))
+        for result in work(partial(connected, conninfo), iter(pipe.recv, None)):
+            pipe.send(result)
     except (EOFError, ConnectionError):
         return
     except Exception as error:  # noqa: BLE001 - it goes on in the parent

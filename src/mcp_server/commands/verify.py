@@ -24,6 +24,7 @@ from mcp_server.commands.jobs import (
     connected,
     each,
     require_sight,
+    span_by_span,
 )
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.recording import Access
@@ -116,7 +117,8 @@ def _verify_database(
                 require_sight(connection)
             events, spans = plan(connection, user)
             with WorkProgress("verifying", events) as progress:
-                for _, done in each(conninfo, partial(verify_span, words=words), spans, jobs):
+                work = partial(span_by_span, partial(verify_span, words=words))
+                for done in each(conninfo, work, spans, jobs):
                     progress.advance(done.events)
                     output.add(done.findings, users=done.users, events=done.events, rows=done.rows)
         for owner, finding in asyncio.run(

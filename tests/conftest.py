@@ -12,6 +12,7 @@ Only here is fsync off: a test's database need not survive a power cut.
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 import warnings
@@ -37,6 +38,10 @@ LOGINS = {
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 CONTAINER_IMAGE = "postgres:18"
 
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and so would the programs that
+# are started here to be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Few examples each time, new ones every time; TASKTRAIL_THOROUGH=1 looks long.
 # A deadline would only measure how busy the machine is.

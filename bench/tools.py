@@ -25,7 +25,7 @@ from bench.wire import LEGACY, MODERN, Wire
 from events.ledger import Json
 from mcp_server.commands.seed import fill, user_name
 
-EVENTS, USERS = 200_000, 1000
+EVENTS, USERS = 500_000, 1000
 
 Thing = tuple[str, int]
 """A user and an id."""
@@ -120,7 +120,7 @@ CALLS: dict[str, Callable[[Things], Wish]] = {
 
 def main(
     clients: Annotated[int, typer.Option(help="Concurrent callers.")] = 16,
-    seconds: Annotated[float, typer.Option(help="Length of a round of one tool.")] = 2,
+    seconds: Annotated[float, typer.Option(help="Length of a round of one tool.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Latency and calls per second of every tool over HTTP, in both eras."""

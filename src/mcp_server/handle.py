@@ -204,4 +204,6 @@ def _with_cause(found: Found, context: Context) -> Context:
             raise _no_cause("conversation", "conversation_not_found")
         case "message":
             raise _no_cause("message", "message_not_found")
-    return context._replace(conversation_id=context.conversation_id or found.cause_conversation)
+    if context.conversation_id or not found.cause_conversation:
+        return context
+    return context._replace(conversation_id=found.cause_conversation)

@@ -29,10 +29,7 @@ class Wanted(NamedTuple):
 
     def nothing(self) -> bool:
         """Whether the decision needs no rows: the commit looks after the key by itself."""
-        return self._replace(key=None) == _NOTHING
-
-
-_NOTHING = Wanted()
+        return not any(self[1:])  # but for the key
 
 
 class First(NamedTuple):

@@ -41,24 +41,14 @@ class Report(NamedTuple):
 
 
 def rebuild(
-    connection: Connection[Any], span: Span, fix: bool, rewrite: bool = False, tell: bool = True
-) -> Report:
-    """Compare the rows of ``span`` with the ledger, and put right what is wrong if ``fix``.
-
-    ``rewrite``: write every row, so that what the database derives from it is derived anew.
-    ``tell``: find for each wrong row what is wrong with it. ``connection`` is in autocommit mode.
-    """
-    report, drifts = scan(connection, span, rewrite, tell)
-    if not fix or not drifts:
-        return report
-    return _with(report, mend(connection, drifts, shared=not span.whole))
-
-
-def rebuild_all(
     connect: Connect, spans: Iterable[Span], fix: bool, rewrite: bool = False, tell: bool = True
 ) -> Iterator[Report]:
-    """Do the same for each of ``spans``, one a report, in their order, mending some while the next
-    is read. So at most MENDERS + 1 of them are in memory."""
+    """Compare the rows of each of ``spans`` with the ledger; put right what is wrong if ``fix``.
+
+    Yields a report for each, in their order. Some are mended while the next is read, so at most
+    MENDERS + 1 of them are in memory. ``rewrite``: write every row, so that what the database
+    derives from it is derived anew. ``tell``: find for each wrong row what is wrong with it.
+    """
     if not fix:
         with connect() as connection:
             for span in spans:

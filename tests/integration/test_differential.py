@@ -18,10 +18,11 @@ from events.ledger import Record
 from events.task import DeleteTask, ReopenTask, RestoreTask
 from projections import spans
 from projections.read_tables import READ_TABLES
-from projections.rebuild import rebuild, scan
+from projections.rebuild import scan
 from projections.spans import Span
 from tests.conftest import Database
 from tests.integration.history import User, connect
+from tests.integration.rebuilding import rebuild
 from tests.naive_fold import Rows, fold
 from tests.strategies import DUE, PRIORITY, TAGS, TEXT, TITLE, changes
 
@@ -93,7 +94,7 @@ async def test_live_rows_a_rebuild_and_a_naive_fold_agree(
             assert scan(operator, part)[0].findings == []
     for table in READ_TABLES:
         operator.execute(f"DELETE FROM tasktrail.{table.name}")
-    rebuild(operator, whole, fix=True)
+    rebuild(operator, [whole])
     assert read_tables(operator, user.user_id) == live
 
 

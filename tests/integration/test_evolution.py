@@ -18,10 +18,10 @@ from psycopg import Connection
 
 from events.task import ReopenTask
 from mcp_server.selfcheck import find_problems
-from projections.rebuild import rebuild
 from projections.spans import of_all
 from tests.conftest import Database
 from tests.integration.history import User, connect
+from tests.integration.rebuilding import rebuild
 from tests.mcp.agent import MODERN
 from tests.mcp.process import environment, serve
 from tests.mcp.raw import Wire
@@ -34,14 +34,15 @@ import asyncio, json, os
 from pathlib import Path
 from mcp_server.commands.jobs import connected
 from mcp_server.migrate import upgrade
-from projections.rebuild import rebuild
 from projections.spans import of_all
 from projections.verify import verify
 from tests.integration.history import User, connect
+from tests.integration.rebuilding import rebuild
 
 def differing(fix=False):
     with connected(os.environ["OPERATOR"]) as connection:
-        found = [f for span in of_all(connection) for f in rebuild(connection, span, fix).findings]
+        reports = rebuild(connection, of_all(connection), fix)
+    found = [f for report in reports for f in report.findings]
     return sorted(f"{f.table} {f.id} {f.field or f.kind}" for f in found)
 
 def tampered():
@@ -130,7 +131,7 @@ async def ann(database: Database) -> AsyncIterator[User]:
 
 
 def old_version_says(operator: Connection[Any]) -> list[str]:
-    found = [f for span in of_all(operator) for f in rebuild(operator, span, fix=True).findings]
+    found = [f for report in rebuild(operator, of_all(operator)) for f in report.findings]
     return [finding.line() for finding in found]
 
 

@@ -28,7 +28,7 @@ from mcp_server.tools.conversations import (
 )
 from mcp_server.tools.tasks import AddTask, CompleteTask, DeleteTask, UpdateTask
 from mcp_server.tools.undo import Undo
-from projections.rebuild import rebuild
+from projections.rebuild import scan
 from projections.spans import Span
 from tests.conftest import Database
 from tests.integration.agents import Agent, Inspector
@@ -187,7 +187,7 @@ class Life(RuleBasedStateMachine):
             columns = ", ".join(next(iter(expected.values()), {"id": 0}))
             query = f"SELECT {columns} FROM tasktrail.{table} WHERE user_id = %s"
             assert {row["id"]: row for row in inspector.rows(query, user.id)} == expected
-        assert rebuild(self.workshop.operator, Span(0, user_id=user.id), fix=False).findings == []
+        assert scan(self.workshop.operator, Span(0, user_id=user.id))[0].findings == []
 
     def key(self, keyed: bool) -> str | None:
         return f"k{next(self.keys)}" if keyed else None

@@ -9,10 +9,11 @@ import pytest
 from psycopg import Connection
 
 from projections.mend import _turn, mend
-from projections.rebuild import rebuild, scan
+from projections.rebuild import scan
 from projections.spans import Span, plan
 from tests.conftest import Database
 from tests.integration.history import User, connect
+from tests.integration.rebuilding import rebuild
 
 
 @pytest.fixture
@@ -40,10 +41,13 @@ def check(operator: Connection[Any], user: str | None = None) -> list[str]:
 
 
 def run(
-    operator: Connection[Any], fix: bool = True, user: str | None = None
+    operator: Connection[Any],
+    fix: bool = True,
+    user: str | None = None,
+    lock_timeout: str = "20s",
 ) -> tuple[list[str], Totals]:
     """Rebuild; return what was different, and totals."""
-    reports = [rebuild(operator, span, fix) for span in plan(operator, user)[1]]
+    reports = rebuild(operator, plan(operator, user)[1], fix, lock_timeout=lock_timeout)
     lines = [
         f"{f.user_id} {f.table} {f.id} {f.kind}" + (f" {f.field}" if f.field else "")
         for report in reports
@@ -124,11 +128,9 @@ async def test_one_user_is_rebuilt_under_the_lock_of_that_user_only(
     admin.execute("UPDATE tasktrail.tasks SET title = 'x'")
     with admin.transaction():
         admin.execute("SELECT tasktrail.lock_ledger('bob')")
-        operator.execute("SET lock_timeout = '20s'")
         run(operator, user="ann")
-        operator.execute("SET lock_timeout = '50ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            run(operator, user="bob")
+            run(operator, user="bob", lock_timeout="50ms")
     assert {line.split()[0] for line in check(operator)} == {"bob"}
 
 
@@ -292,6 +294,6 @@ async def test_what_is_derived_from_a_row_is_made_anew_when_asked_for(
     admin.execute("ALTER TABLE tasktrail.tasks ENABLE TRIGGER derive")
     told = ["ann tasks 1 different status", "ann tasks 3 different title_key"]
     assert sorted(run(operator)[0]) == told
-    assert rebuild(operator, EVERYTHING, fix=True, rewrite=True).mended == 6
+    assert [report.mended for report in rebuild(operator, [EVERYTHING], rewrite=True)] == [6]
     assert admin.execute(derived).fetchall() == before
     assert check(operator) == []

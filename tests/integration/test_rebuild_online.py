@@ -19,7 +19,7 @@ from mcp_server.commands.jobs import connected, each, span_by_span
 from mcp_server.commands.rebuild import _ONE_AT_A_TIME
 from mcp_server.commands.seed import fill, user_name
 from projections import spans
-from projections.rebuild import MENDERS, rebuild, rebuild_all, scan
+from projections.rebuild import MENDERS, rebuild, scan
 from projections.spans import Span, of_all, plan
 from tests.conftest import THOROUGH, Database
 from tests.integration.command_line import Run
@@ -60,9 +60,9 @@ async def test_readers_see_all_of_the_old_or_all_of_the_new_and_never_less(
     before = {user: tasks for user, _, tasks in admin.execute(WRONG_AND_ALL)}
 
     def rebuilt() -> None:
-        with connected(database.operator) as connection:
-            for span in of_all(connection):
-                rebuild(connection, span, fix=True)
+        connect = partial(connected, database.operator)
+        with connect() as connection:
+            assert list(rebuild(connect, of_all(connection), fix=True))
 
     rebuilding = asyncio.create_task(asyncio.to_thread(rebuilt))
     looks = 0
@@ -97,9 +97,9 @@ async def test_nothing_that_is_written_meanwhile_is_lost(
     writing = [asyncio.create_task(write(number, done)) for number in range(1, 6)]
 
     def rebuilt() -> None:
-        with connected(database.operator) as connection:
-            for span in of_all(connection):
-                rebuild(connection, span, fix=True)
+        connect = partial(connected, database.operator)
+        with connect() as connection:
+            assert list(rebuild(connect, of_all(connection), fix=True))
 
     await asyncio.to_thread(rebuilt)
     done.set()
@@ -237,7 +237,7 @@ def test_several_processes_do_the_same_as_one(
     expected = findings(operator)
     found = [
         finding
-        for report in each(database.operator, partial(rebuild_all, fix=True), work, 2, MENDERS + 1)
+        for report in each(database.operator, partial(rebuild, fix=True), work, 2, MENDERS + 1)
         for finding in report.findings
     ]
     assert sorted(found) == sorted(expected)

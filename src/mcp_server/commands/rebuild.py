@@ -11,7 +11,7 @@ from mcp_server.commands.check_output import CheckOutput
 from mcp_server.commands.jobs import DEFAULT_JOBS, AsJson, Jobs, connected, each, require_sight
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.failure import Failure
-from projections.rebuild import MENDERS, rebuild_all
+from projections.rebuild import MENDERS, rebuild
 from projections.spans import plan
 
 _ONE_AT_A_TIME = 7_461_736_275  # an arbitrary number that names this advisory lock
@@ -49,7 +49,7 @@ def rebuild_projections(
         events, spans = plan(connection, user)
         tell = check or fix
         output = CheckOutput(as_json)
-        work = partial(rebuild_all, fix=mending, rewrite=rewrite, tell=tell)
+        work = partial(rebuild, fix=mending, rewrite=rewrite, tell=tell)
         with WorkProgress("rebuilding" if mending else "comparing", events) as progress:
             in_hand = MENDERS + 1 if mending else 1
             for done in each(database.admin, work, spans, jobs, in_hand):

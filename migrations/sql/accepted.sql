@@ -6,7 +6,12 @@ CREATE TYPE tasktrail.accepted AS (
     recorded_at   timestamptz,
     head          bigint,
     hash          bytea,
+    key           text,
+    request_hash  bytea,
+    result        jsonb,
     tasks         jsonb,
     conversations jsonb,
-    messages      jsonb
+    messages      jsonb,
+    similar_to    text,
+    alike         jsonb
 );

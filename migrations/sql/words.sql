@@ -28,24 +28,6 @@ BEGIN
 END
 $$;
 
--- What a task can be found by: its title (A), its tags (B), its description (C).
-CREATE FUNCTION tasktrail.searchable(p_title text, p_tags text[], p_description text) RETURNS tsvector
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
-DECLARE
-    v_found tsvector := setweight(to_tsvector('pg_catalog.simple', tasktrail.words(p_title, true)), 'A');
-BEGIN
-    IF p_tags <> '{}' THEN
-        v_found := v_found || setweight(
-            to_tsvector('pg_catalog.simple', tasktrail.words(array_to_string(p_tags, ' '), true)), 'B');
-    END IF;
-    IF p_description IS NOT NULL THEN
-        v_found := v_found || setweight(
-            to_tsvector('pg_catalog.simple', tasktrail.words(p_description, true)), 'C');
-    END IF;
-    RETURN v_found;
-END
-$$;
-
 -- A question: each of its first 12 words begins a word of what is looked for; NULL without any.
 -- `p_where`: letters of the parts where they have to be. (To to_tsquery a word that is put apart is a
 -- phrase.)
@@ -59,7 +41,7 @@ RETURN (
     ) AS w
 );
 
--- Whoever writes a task calls these in its trigger: the owner in commit_commands, the operator itself.
-REVOKE ALL ON FUNCTION tasktrail.words, tasktrail.searchable, tasktrail.question FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tasktrail.words, tasktrail.searchable, tasktrail.question TO tasktrail_operator;
-GRANT EXECUTE ON FUNCTION tasktrail.words, tasktrail.searchable TO tasktrail_auditor; -- verify --words
+-- The operator calls these for search_tasks and, as the auditor does for verify --words, in searchable.
+REVOKE ALL ON FUNCTION tasktrail.words, tasktrail.question FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tasktrail.words, tasktrail.question TO tasktrail_operator;
+GRANT EXECUTE ON FUNCTION tasktrail.words TO tasktrail_auditor;

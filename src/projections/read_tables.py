@@ -60,8 +60,7 @@ TASKS = ReadTable(
     END
     """,
     """
-    CASE WHEN t.search <> tasktrail.searchable(t.title, t.tags, t.description)
-        || array_to_tsvector(ARRAY[tasktrail.owner_lexeme(t.user_id)]) THEN 'search' END
+    CASE WHEN t.search <> tasktrail.searchable(t.title, t.tags, t.description) THEN 'search' END
     """,
 )
 CONVERSATIONS = ReadTable(

@@ -4,18 +4,19 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import Connection
+from psycopg import Connection, sql
 
 from mcp_server import cli, settings
 from mcp_server.commands.jobs import connected
 from mcp_server.database import Database as Pool
-from tests.conftest import Database, temporary_home
+from tests.conftest import Database, Server, drop, temporary_home
 from tests.integration.agents import Agent, Inspector
 from tests.integration.command_line import Run, Said
 
@@ -53,6 +54,15 @@ def admin(database: Database) -> Iterator[Connection[Any]]:
     """A superuser: the one who doctors rows behind the ledger's back."""
     with psycopg.connect(database.admin, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def empty(server: Server, template: str) -> Iterator[str]:  # noqa: ARG001 - it makes the roles
+    """The name of a database with nothing in it."""
+    name = f"tasktrail_empty_{uuid.uuid4().hex[:12]}"
+    server.run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield name
+    drop(server, name)
 
 
 @pytest.fixture

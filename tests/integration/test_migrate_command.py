@@ -10,17 +10,8 @@ import pytest
 from psycopg import sql
 
 from mcp_server import migrate
-from tests.conftest import PASSWORD, Server, drop
+from tests.conftest import PASSWORD, Server
 from tests.integration.command_line import Run
-
-
-@pytest.fixture
-def empty(server: Server, template: str) -> Iterator[str]:  # noqa: ARG001 - it makes the roles
-    """The name of a database with nothing in it."""
-    name = f"tasktrail_empty_{uuid.uuid4().hex[:12]}"
-    server.run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield name
-    drop(server, name)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.integration.agents import TABLES
 COMMIT = Path(__file__).parents[2] / "migrations" / "sql" / "commit_commands.sql"
 # `u` is still named, so that the user is set before a row is looked at, but any row will do.
 _IN_A_READ = re.compile(r"\b((?:\w+\.)?user_id) = u\b")
-_IN_THE_COMMIT = re.compile(r"\b(?:\w+\.)?user_id = v_user\b")
+_IN_THE_COMMIT = re.compile(r"\b\w\.user_id = (\w+\.user_id)\b")
 
 
 def admin(database: Database) -> psycopg.Connection[Any]:
@@ -89,8 +89,8 @@ def _without_user(query: str) -> str:
 
 
 def remove_users_from_commit(database: Database) -> None:
-    """Take `user_id = v_user` out of commit_commands."""
-    careless, places = _IN_THE_COMMIT.subn("v_user IS NOT NULL", COMMIT.read_text())
+    """Take `user_id = ...` out of commit_commands."""
+    careless, places = _IN_THE_COMMIT.subn(r"\1 IS NOT NULL", COMMIT.read_text())
     assert places > 4, "the function does not look as this test thinks"
     careless = careless.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
     with admin(database) as connection:

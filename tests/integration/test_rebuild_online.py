@@ -130,9 +130,9 @@ def test_a_killed_rebuild_leaves_every_row_as_it_was_or_as_it_should_be(
     database: Database, admin: Connection[Any], tasktrail: Run, jobs: int
 ) -> None:
     all_wrong, before = wrong(admin), tables(admin)
-    process = start(database, jobs)
     with psycopg.connect(database.admin) as other:  # so that it cannot end before it is killed
         other.execute("SELECT tasktrail.lock_ledger(%s)", [user_name(1, USERS)])
+        process = start(database, jobs)
         wait_until(lambda: waits_for_a_lock(admin))
         process.kill()
         process.communicate()
@@ -173,9 +173,9 @@ def test_whenever_it_is_killed_the_next_one_makes_all_right(
 def test_ctrl_c_ends_it_without_a_word(
     database: Database, admin: Connection[Any], jobs: int
 ) -> None:
-    process = start(database, jobs)
     with psycopg.connect(database.admin) as other:  # so that it cannot end before
         other.execute("SELECT tasktrail.lock_ledger(%s)", [user_name(1, USERS)])
+        process = start(database, jobs)
         wait_until(lambda: waits_for_a_lock(admin))
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers
         _, said = process.communicate(timeout=60)

@@ -16,8 +16,8 @@ NOT_YET = datetime.max.replace(tzinfo=UTC)
 class Stamp(NamedTuple):
     """An event's position in the ledger, its version in the stream, and when it was recorded.
 
-    A fold passes ``at`` on and never looks at it, so ``events.intact``, whose rows are only
-    compared, keeps the database's integers in its place.
+    A fold passes ``at`` on and never looks at it, so whoever folds in bulk, to compare
+    rows and to write them, keeps the database's integers in its place (``projections.snapshot``).
     """
 
     position: int

@@ -1,12 +1,12 @@
 """The read tables against what the ledger folds to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from events.replay import Replay
 from projections.finding import Finding, Kind
 from projections.read_tables import READ_TABLES, ReadTable, Row
-from projections.snapshot import Snapshot
+from projections.snapshot import Snapshot, told
 
 
 class Wrong(NamedTuple):
@@ -29,7 +29,8 @@ class Wrong(NamedTuple):
         else:
             for field, is_, should in zip(self.table.fields, self.live, self.right, strict=True):
                 if is_ != should:
-                    what = f"is not as in the ledger{_shown(is_, should)}"
+                    show = _time if field in self.table.times else str
+                    what = f"is not as in the ledger{_shown(is_, should, show)}"
                     yield self._finding("different", field, what)
             if self.stale is not None:
                 yield self._finding("different", self.stale, "is not as the other columns say")
@@ -38,11 +39,15 @@ class Wrong(NamedTuple):
         return Finding(self.user_id, self.table.name, self.id, kind, field, what)
 
 
-def _shown(is_: Any, should: Any) -> str:
+def _shown(is_: Any, should: Any, show: Callable[[Any], str]) -> str:
     """Both values, where neither is anybody's text."""
     if isinstance(is_, str | list) or isinstance(should, str | list):
         return ""
-    return f": {is_}, not {should}"
+    return f": {show(is_)}, not {show(should)}"
+
+
+def _time(at: int | None) -> str:
+    return str(at) if at is None else told(at)
 
 
 def compare(

@@ -17,10 +17,10 @@ from events.catalog import UnknownEvent
 from events.replay import Replay
 from events.stamp import Stamp
 from projections.finding import Finding
-from projections.snapshot import Snapshot, moment
+from projections.snapshot import Snapshot, ticks
 
 Event = tuple[Any, ...]
-"""User, position, stream, version, type, schema version, data as JSON text, time."""
+"""User, position, stream, version, type, schema version, data as JSON text, time (``ticks``)."""
 
 
 class Fold(NamedTuple):
@@ -54,7 +54,7 @@ def _read_events(snapshot: Snapshot) -> Iterator[Event]:
         f"""
         SELECT e.user_id, e.position, e.stream_id, e.version, e.type, e.schema_version,
                CASE WHEN e.body IS NOT NULL THEN coalesce((e.body->'data')::text, 'null') END,
-               {moment("e.recorded_at")}
+               {ticks("e.recorded_at")}
         FROM tasktrail.events e
         WHERE {snapshot.span.streams("e", "stream_id")} ORDER BY {order}
         """

@@ -80,7 +80,7 @@ def _compare(seen: Snapshot, table: ReadTable, replays: dict[str, Replay], words
     expected = {user_id: table.of(replay) for user_id, replay in replays.items()}
     count = sum(map(len, expected.values()))
     last = len(table.fields) + 1
-    for row in seen.read_table(table, words, in_ticks=True):
+    for row in seen.read_table(table, words):
         its = expected.get(row[0])
         if its is None or its.pop(row[1], None) != row[1:last] or row[last] is not None:
             raise Doubt

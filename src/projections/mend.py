@@ -28,6 +28,7 @@ from projections.compare import Wrong
 from projections.finding import Finding
 from projections.fold import unreadable, why
 from projections.read_tables import READ_TABLES, ReadTable
+from projections.snapshot import bulk_cursor, ticks
 
 ROWS = 1000
 """So many rows are put right at once: a writer who meets it waits for so long. A user with more
@@ -170,7 +171,7 @@ class _Mending:
             return
         statement = f"COPY right_{table.name} FROM STDIN (FORMAT BINARY)"
         with self._connection.cursor().copy(statement) as copy:
-            copy.set_types(["text", *table.types])
+            copy.set_types(["text", *_as_sent(table)])
             for row in rows:
                 copy.write_row(row)
 
@@ -203,10 +204,10 @@ class _Mending:
         Others of the user's rows are none of this replay's, so events about them change nothing
         here; a thing that was created since is not among the wrong rows.
         """
-        news = self._connection.execute(
-            """
+        news = bulk_cursor(self._connection).execute(
+            f"""
             SELECT e.position, e.type, e.schema_version, e.body->'data', e.stream_id,
-                   e.version, e.recorded_at
+                   e.version, {ticks("e.recorded_at")}
             FROM tasktrail.events e
             WHERE e.user_id = %s AND e.position > %s AND e.body IS NOT NULL ORDER BY e.position
             """,
@@ -256,6 +257,12 @@ class _Mending:
             ON CONFLICT (user_id, id) DO UPDATE SET {settings}
             """
         )
+
+
+def _as_sent(table: ReadTable) -> list[str]:
+    """Return the types of the fields: a time goes back as the integer that it came as."""
+    pairs = zip(table.fields, table.types, strict=True)
+    return ["int8" if field in table.times else type_ for field, type_ in pairs]
 
 
 def _as_seen(drift: Drift) -> Replay:

@@ -20,7 +20,8 @@ class ReadTable(NamedTuple):
     ``of`` returns a replay's rows by id. ``stream`` is the column that names the row's stream.
     ``stale`` is an SQL expression on the row ``t``: the name of a column that is derived from the
     others and is not as they say, or NULL. ``stale_words`` is the same for what takes long:
-    the words of the full-text search.
+    the words of the full-text search. ``times``: the fields that say when an event was recorded; in
+    bulk they are ``snapshot.ticks``.
     """
 
     name: LiteralString
@@ -31,6 +32,7 @@ class ReadTable(NamedTuple):
     row: Callable[..., Row]
     stale: LiteralString = "NULL::text"
     stale_words: LiteralString = "NULL::text"
+    times: tuple[LiteralString, ...] = ()
 
 
 def _fields(row: Any) -> tuple[LiteralString, ...]:
@@ -62,6 +64,7 @@ TASKS = ReadTable(
     """
     CASE WHEN t.search <> tasktrail.searchable(t.title, t.tags, t.description) THEN 'search' END
     """,
+    times=("created_at", "updated_at", "completed_at"),
 )
 CONVERSATIONS = ReadTable(
     "conversations",
@@ -70,6 +73,7 @@ CONVERSATIONS = ReadTable(
     "id",
     lambda replay: replay.conversations,
     Conversation,
+    times=("created_at", "updated_at"),
 )
 MESSAGES = ReadTable(
     "messages",
@@ -81,6 +85,7 @@ MESSAGES = ReadTable(
     "conversation_id",
     lambda replay: replay.messages,
     Message,
+    times=("created_at", "edited_at"),
 )
 
 READ_TABLES = (TASKS, CONVERSATIONS, MESSAGES)

@@ -2,13 +2,15 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString, cast
 
-from psycopg import Connection, IsolationLevel, capabilities
+from psycopg import Connection, Cursor, IsolationLevel, capabilities
 from psycopg.adapt import Loader
 from psycopg.types.numeric import Int8BinaryLoader
 from psycopg.types.string import ByteaBinaryLoader
 
+from events.stamp import iso
 from projections.read_tables import ReadTable
 from projections.spans import Span
 
@@ -35,13 +37,33 @@ def moment(column: LiteralString) -> LiteralString:
 
 
 def ticks(column: LiteralString) -> LiteralString:
-    """Return the expression for a time as Postgres keeps it, a whole number of microseconds since
-    2000: read with ``_RAW_TIMES`` it costs a fifth of a ``datetime``, and any time can be held."""
+    """Return the expression for a time as Postgres keeps and sends it, a whole number of
+    microseconds since 2000: read with ``_RAW_TIMES`` it costs a fifth of a ``datetime``, any time
+    can be held, and in a binary COPY it can be sent back."""
     return f"{column} AT TIME ZONE 'UTC'"
 
 
+def told(at: int) -> str:
+    """Return ``ticks`` for people."""
+    try:
+        return iso(_2000 + timedelta(microseconds=at))
+    except OverflowError:
+        return "a time beyond the calendar"
+
+
+_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 _RAW_TIMES: dict[str, type[Loader]] = {"timestamp": Int8BinaryLoader}
 _RAW_TEXT: dict[str, type[Loader]] = {"text": ByteaBinaryLoader}
+
+
+def bulk_cursor(
+    connection: Connection[Any], loaders: dict[str, type[Loader]] = _RAW_TIMES
+) -> Cursor[tuple[Any, ...]]:
+    """Return a cursor that reads what is ``ticks`` as such."""
+    cursor = connection.cursor(binary=True)
+    for type_, loader in loaders.items():
+        cursor.adapters.register_loader(type_, loader)
+    return cursor
 
 
 class Snapshot:
@@ -53,19 +75,18 @@ class Snapshot:
         self.span = span
 
     def rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of ``query``, whose conditions are those of the span. One at a time."""
-        return self._rows(query, {})
+        """Yield the rows of ``query``, whose conditions are those of the span. One at a time, and
+        what is ``ticks`` as such."""
+        return self._rows(query, _RAW_TIMES)
 
     def raw_rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
-        """Yield ``rows`` with text as bytes in UTF-8, and what is ``ticks`` as such."""
+        """Yield ``rows`` with text as bytes in UTF-8."""
         return self._rows(query, _RAW_TEXT | _RAW_TIMES)
 
     def _rows(
         self, query: LiteralString, loaders: dict[str, type[Loader]]
     ) -> Iterator[tuple[Any, ...]]:
-        cursor = self._connection.cursor(binary=True)
-        for type_, loader in loaders.items():
-            cursor.adapters.register_loader(type_, loader)
+        cursor = bulk_cursor(self._connection, loaders)
         stream = cursor.stream(query, self.span.parameters(), size=_CHUNK)
         self._last = cast("Generator[tuple[Any, ...], None, None]", stream)
         return self._last
@@ -75,24 +96,22 @@ class Snapshot:
         if self._last is not None:
             self._last.close()
 
-    def read_table(
-        self, table: ReadTable, words: bool = False, in_ticks: bool = False
-    ) -> Iterator[tuple[Any, ...]]:
-        """Yield user, fields and ``stale`` of the rows of ``table``, in no order; with ``words``,
-        also ``stale_words``. ``in_ticks``: when something was recorded, in ``ticks``."""
+    def read_table(self, table: ReadTable, words: bool = False) -> Iterator[tuple[Any, ...]]:
+        """Yield user, fields (its ``times`` in ``ticks``) and ``stale`` of the rows of ``table``,
+        in no order; with ``words``, also ``stale_words``."""
         stale = f"coalesce({table.stale}, {table.stale_words})" if words else table.stale
         columns: list[LiteralString] = []
         for field, type_ in zip(table.fields, table.types, strict=True):
             column: LiteralString = f"t.{field}"
             if type_ == "timestamptz":
-                column = ticks(column) if in_ticks and field != "due_at" else moment(column)
+                column = ticks(column) if field in table.times else moment(column)
             columns.append(column)
         where = self.span.streams("t", table.stream)
         query: LiteralString = f"""
             SELECT t.user_id, {", ".join(columns)}, {stale} FROM tasktrail.{table.name} t
             WHERE {where}
             """
-        return self._rows(query, _RAW_TIMES)
+        return self.rows(query)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from projections.finding import Finding
 from projections.fold import unreadable, why
 from projections.read_tables import READ_TABLES
 from projections.rebuild import Report, scan
-from projections.snapshot import Snapshot, moment, snapshot
+from projections.snapshot import Snapshot, moment, snapshot, ticks
 from projections.spans import Span
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ _HOLES = {"position", "version", "head"}
 _FIELDS = (
     *("e.position", "e.stream_type", "e.stream_id", "e.version", "e.type", "e.schema_version"),
     *("e.event_id::text", "e.command_id::text", "e.actor::text", "e.commitment", "e.body::text"),
-    *("e.salt", "e.content_hash", "e.hash", moment("e.recorded_at")),
+    *("e.salt", "e.content_hash", "e.hash", moment("e.recorded_at"), ticks("e.recorded_at")),
 )
 
 
@@ -147,13 +147,13 @@ class _Verifier:
         readable, actor_of, add = True, self._actor_of, chain.add_columns
         for row in rows:
             _, position, stream_type, stream_id, version, type_, schema_version, *rest = row
-            event_id, command_id, actor, commitment, text, *seals = rest
+            event_id, command_id, actor, commitment, text, *seals, at = rest
             body = None if text is None else _loads(text)
             place = position, stream_type, stream_id, version, type_, schema_version
             add(*place, event_id, command_id, actor_of(actor), commitment, body, *seals)
             if readable and replay is not None and body is not None:
                 data = body.get("data") if isinstance(body, dict) else None
-                stamp = Stamp(position, version, seals[-1])
+                stamp = Stamp(position, version, at)
                 try:
                     replay.add_data(type_, schema_version, data, stream_id, stamp)
                 except (UnknownEvent, ValidationError) as error:

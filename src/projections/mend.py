@@ -27,7 +27,7 @@ from events.stamp import Stamp
 from projections.compare import Wrong
 from projections.finding import Finding
 from projections.fold import unreadable, why
-from projections.read_tables import READ_TABLES, ReadTable
+from projections.read_tables import READ_TABLES, ReadTable, Row
 from projections.snapshot import bulk_cursor, ticks
 
 ROWS = 1000
@@ -136,7 +136,7 @@ class _Mending:
     def __init__(self, connection: Connection[Any], drifts: list[Drift]) -> None:
         self._connection = connection
         self._drifts = {drift.user_id: drift for drift in drifts}
-        self._right = {drift.user_id: _as_seen(drift) for drift in drifts}
+        self._moved: dict[str, Replay] = {}  # of users who have moved on: their wrong rows now
         self._findings: list[Finding] = []
         self._locked_at: datetime | None = None
 
@@ -159,12 +159,17 @@ class _Mending:
 
     def _rows(self, table: ReadTable, users: Iterable[str]) -> list[tuple[Any, ...]]:
         """Return the rows of ``table`` that have to be written."""
-        rows: list[tuple[Any, ...]] = []
-        for user_id in users:
-            right = table.of(self._right[user_id])
-            wrong = (wrong.id for wrong in self._drifts[user_id].rows if wrong.table is table)
-            rows += [(user_id, *right[id_]) for id_ in wrong if id_ in right]
-        return rows
+        return [
+            (user_id, *right)
+            for user_id in users
+            for wrong in self._drifts[user_id].rows
+            if wrong.table is table and (right := self._right(wrong)) is not None
+        ]
+
+    def _right(self, wrong: Wrong) -> Row | None:
+        """Return the row as it should be now; None if it should not be there."""
+        replay = self._moved.get(wrong.user_id)
+        return wrong.right if replay is None else wrong.table.of(replay).get(wrong.id)
 
     def _copy(self, table: ReadTable, rows: list[tuple[Any, ...]]) -> None:
         if not rows:
@@ -213,7 +218,7 @@ class _Mending:
             """,
             (user_id, self._drifts[user_id].seen),
         )
-        replay = self._right[user_id]
+        replay = self._moved[user_id] = _as_seen(self._drifts[user_id])
         for position, type_, schema_version, data, stream_id, version, at in news:
             try:
                 stamp = Stamp(position, version, at)
@@ -232,9 +237,7 @@ class _Mending:
             (user_id, row.id, getattr(row.live, table.stream), row.live.version, row.live.position)
             for user_id, drift in self._drifts.items()
             for row in drift.rows
-            if row.table is table
-            and row.live is not None
-            and row.id not in table.of(self._right[user_id])
+            if row.table is table and row.live is not None and self._right(row) is None
         ]
         if keys:
             self._connection.execute(

@@ -10,7 +10,7 @@ While some spans are mended, which keeps the server busy, the next is read, whic
 """
 
 import sys
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from psycopg import Connection
 
-from projections.compare import compare
+from projections.compare import Wrong, compare
 from projections.finding import Finding
 from projections.fold import fold_span
 from projections.mend import Drift, Mended, mend
@@ -134,13 +134,13 @@ def scan(
         folds = fold_span(seen, heads)
         findings = [fold.fault for fold in folds.values() if fold.fault is not None]
         replays = {u: fold.replay for u, fold in folds.items() if fold.fault is None}
-        drifts: dict[str, Drift] = {}
+        wrongs: defaultdict[str, list[Wrong]] = defaultdict(list)
         for wrong in compare(seen, replays, folds.keys() - replays.keys(), every, words):
-            user_id = wrong.user_id
-            drifts.setdefault(user_id, Drift(user_id, heads.get(user_id, 0), [])).rows.append(wrong)
+            wrongs[wrong.user_id].append(wrong)
             if tell:
                 findings += wrong.findings()
     rows = sum(len(table.of(replay)) for table in READ_TABLES for replay in replays.values())
     events = sum(fold.events for fold in folds.values())
     users = len(heads) if span.first else 0
-    return Report(users, events, rows, 0, findings), list(drifts.values())
+    drifts = [Drift(user_id, heads.get(user_id, 0), its) for user_id, its in wrongs.items()]
+    return Report(users, events, rows, 0, findings), drifts

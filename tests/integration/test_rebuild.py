@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
+from events.stamp import iso
 from projections.mend import _turn, mend
 from projections.rebuild import scan
 from projections.spans import Span, plan
@@ -158,6 +159,24 @@ async def test_dropped_rows_all_come_back(
     assert run(operator)[1].mended == 12
     assert admin.execute(tasks).fetchall() == before
     assert check(operator) == []
+
+
+async def test_a_wrong_time_is_told_as_one(
+    operator: Connection[Any], admin: Connection[Any], ann: User
+) -> None:
+    await lived(ann)
+    (right,) = admin.execute("SELECT created_at FROM tasktrail.tasks WHERE id = 1").fetchone() or ()
+    doctor = "UPDATE tasktrail.tasks SET created_at = %s, completed_at = NULL WHERE id = 1"
+    admin.execute(doctor, ["2020-02-03 04:05:06.789+00"])
+    (created,) = (f for f in scan(operator, EVERYTHING)[0].findings if f.field == "created_at")
+    assert created.what.endswith(f": 2020-02-03T04:05:06.789000Z, not {iso(right)}")
+    admin.execute(doctor, ["infinity"])
+    (created,) = (f for f in scan(operator, EVERYTHING)[0].findings if f.field == "created_at")
+    assert f": a time beyond the calendar, not {iso(right)}" in created.what
+    run(operator)
+    assert admin.execute("SELECT created_at FROM tasktrail.tasks WHERE id = 1").fetchone() == (
+        right,
+    )
 
 
 EVERYTHING = Span(0)

@@ -118,8 +118,14 @@ class AddTask(Change):
 
 
 def _add(draft: Draft, new: NewTask | AddTask) -> Json:
-    fields = {name: getattr(new, name) for name in tasks.FIELDS}
-    task = draft.change_task(None, CreateTask.model_construct(**fields))
+    create = CreateTask.of_valid(
+        title=new.title,
+        description=new.description,
+        priority=new.priority,
+        due=new.due,
+        tags=new.tags,
+    )
+    task = draft.change_task(None, create)
     draft.similar_to.append(task.title)
     return {**_changed(task, "created"), "similar": task.title}
 

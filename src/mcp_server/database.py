@@ -3,9 +3,8 @@ a refusal that an agent can act on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self, TypeVar
-from weakref import WeakValueDictionary
 
 import orjson
 import psycopg
@@ -20,7 +19,6 @@ from mcp_server.pool import Pool
 from mcp_server.writer import Writer
 
 T = TypeVar("T")
-_Places = WeakValueDictionary[str, asyncio.Semaphore]
 
 LONG = 64 * 1024
 """Characters of a command that is written apart from those of others; a task has about 1,000."""
@@ -45,8 +43,8 @@ class Database:
         self._writer = Writer(self._pool)
         self._writer_of_long = Writer(self._pool, writers=1, group=1)
         self._half = max(1, size // 2)
-        self._turns: _Places = WeakValueDictionary()
-        self._shares: _Places = WeakValueDictionary()
+        self._turns: dict[str, _Room] = {}
+        self._shares: dict[str, _Room] = {}
 
     async def __aenter__(self) -> Self:
         await self._pool.open()
@@ -112,7 +110,7 @@ class Database:
 
         Raises: Refused ``unavailable``, if those before it take too long.
         """
-        return self._one_of(self._turns, user_id, 1)
+        return _Place(self._turns, user_id, 1, self._wait)
 
     def share(self, user_id: str) -> AbstractAsyncContextManager[None]:
         """Let the questions of one user have half of the connections at most.
@@ -121,23 +119,57 @@ class Database:
 
         Raises: Refused ``unavailable``, if those before it take too long.
         """
-        return self._one_of(self._shares, user_id, self._half)
+        return _Place(self._shares, user_id, self._half, self._wait)
 
-    @asynccontextmanager
-    async def _one_of(self, places: _Places, user_id: str, most: int) -> AsyncIterator[None]:
-        """Have one of the ``most`` places that a user has in ``places``."""
-        place = places.get(user_id)
-        if place is None:
-            place = places[user_id] = asyncio.Semaphore(most)
+
+class _Room(asyncio.Semaphore):
+    """The places of one user; ``callers`` have one or wait for one."""
+
+    callers = 0
+
+
+class _Place:
+    """One of the ``most`` places that a user has in ``rooms``, for the length of a call.
+
+    Each command takes one: a generator made a context manager costs three times as much.
+    """
+
+    __slots__ = ("_most", "_room", "_rooms", "_user_id", "_wait")
+
+    def __init__(self, rooms: dict[str, _Room], user_id: str, most: int, wait: float) -> None:
+        """``wait``: seconds that a call waits for a place."""
+        self._rooms = rooms
+        self._user_id = user_id
+        self._most = most
+        self._wait = wait
+
+    async def __aenter__(self) -> None:
+        room = self._rooms.get(self._user_id)
+        if room is None:
+            room = self._rooms[self._user_id] = _Room(self._most)
+        self._room = room
+        room.callers += 1
         try:
-            async with asyncio.timeout(self._wait) if place.locked() else nullcontext():
-                await place.acquire()
-        except TimeoutError as error:
-            raise _unavailable() from error
-        try:
-            yield
-        finally:
-            place.release()
+            if room.locked():
+                async with asyncio.timeout(self._wait):
+                    await room.acquire()
+            else:
+                await room.acquire()
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, TimeoutError):
+                raise _unavailable() from error
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._room.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Forget a user who has nobody here any more."""
+        self._room.callers -= 1
+        if not self._room.callers:
+            del self._rooms[self._user_id]
 
 
 _LIMITS = """

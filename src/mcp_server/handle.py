@@ -103,9 +103,7 @@ async def _fall_out_of_step(lost: int) -> None:
 async def _attempt(database: Database, command: Command, context: Context) -> Json | None:
     """Read, decide and commit once; None if somebody else was quicker."""
     key = command.idempotency_key
-    wanted = command.wanted()._replace(
-        key=key, cause_conversation=context.conversation_id, cause_message=context.message_id
-    )
+    wanted = _wanted(command, context)
     found = NOTHING_FOUND
     if not wanted.nothing():
         found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
@@ -140,6 +138,15 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
             raise _idempotency_conflict()
         case "version_conflict" | "locked":
             return None
+
+
+def _wanted(command: Command, context: Context) -> Wanted:
+    """Return which rows the decision needs, and what else has to be known before it."""
+    wanted, key = command.wanted(), command.idempotency_key
+    conversation, message = context.conversation_id, context.message_id
+    if key or conversation or message:
+        return wanted._replace(key=key, cause_conversation=conversation, cause_message=message)
+    return wanted
 
 
 def actor(tool: str, context: Context) -> Json:

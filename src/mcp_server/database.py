@@ -15,13 +15,19 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 from events.errors import Refused
 from events.ledger import Json
 from events.store import Connection, Outcome, pack
+from mcp_server.groups import Failed, Groups
 from mcp_server.pool import Pool
 from mcp_server.writer import Writer
+from projections import current
+from projections.current import Found, Wanted
 
 T = TypeVar("T")
 
 LONG = 64 * 1024
 """Characters of a command that is written apart from those of others; a task has about 1,000."""
+
+MANY = 50
+"""Rows: who wants more reads them apart from others; nearly everybody wants one."""
 
 _AWAY = (
     psycopg.OperationalError,  # also timeouts, deadlocks, a full disk, a shutdown
@@ -40,8 +46,9 @@ class Database:
         """``size``: connections at most; ``wait``: seconds that a call waits for one."""
         self._wait = wait
         self._pool = Pool(conninfo, size, wait, configure=_configure)
+        self._reader = Groups(self._pool, current.read_together)
         self._writer = Writer(self._pool)
-        self._writer_of_long = Writer(self._pool, writers=1, group=1)
+        self._writer_of_long = Writer(self._pool, at_once=1, size=1)
         self._half = max(1, size // 2)
         self._turns: dict[str, _Room] = {}
         self._shares: dict[str, _Room] = {}
@@ -82,6 +89,22 @@ class Database:
         await self._drop_dead()
         async with self.connection() as connection:
             return await query(connection)
+
+    async def find(self, user_id: str, wanted: Wanted) -> Found:
+        """Return what is ``wanted`` of one user's rows, perhaps read together with others' rows.
+
+        Raises: Refused ``unavailable``.
+        """
+        try:
+            try:
+                if wanted.rows() <= MANY:
+                    return await self._reader.ask(current.question(user_id, wanted))
+            except Failed as failed:
+                if failed.alone and not failed.died:
+                    raise failed.error from None
+        except _AWAY as error:
+            raise _unavailable() from error
+        return await self.read(lambda connection: current.read(connection, user_id, wanted))
 
     async def _drop_dead(self) -> None:
         """After a server's restart every idle connection is dead: find out now, not one by one."""

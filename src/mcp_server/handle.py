@@ -20,7 +20,6 @@ from events.errors import Code, Refused
 from events.ledger import Head, Json
 from events.stamp import Settlement, settle
 from mcp_server.database import Database
-from projections import current
 from projections.current import NOTHING_FOUND, Found, Wanted
 
 written: ContextVar[Head | None] = ContextVar("written", default=None)
@@ -106,7 +105,7 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
     wanted = _wanted(command, context)
     found = NOTHING_FOUND
     if not wanted.nothing():
-        found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
+        found = await database.find(context.user_id, wanted)
     request_hash = _request_hash(command) if key else b""
     if found.first is not None:
         if found.first.request_hash != request_hash:
@@ -185,7 +184,7 @@ async def refuse_unknown_cause(database: Database, context: Context) -> None:
     read; ``handle`` sees to it by itself."""
     wanted = Wanted(cause_conversation=context.conversation_id, cause_message=context.message_id)
     if not wanted.nothing():
-        found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
+        found = await database.find(context.user_id, wanted)
         _with_cause(found, context)
 
 

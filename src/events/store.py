@@ -5,7 +5,7 @@ security. So it is safe behind a pooler that gives each transaction another conn
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -97,15 +97,28 @@ def pack(sealed: Json) -> Packed:
     return Packed(sealed["user_id"], orjson.dumps(sealed).decode())
 
 
-async def commit(connection: Connection, commands: list[Packed]) -> list[Outcome]:
+Ask = Callable[[str, str], Awaitable[list[tuple[Any, ...]]]]
+"""Returns the rows of a statement whose one parameter is a text."""
+
+
+def asking(connection: Connection) -> Ask:
+    """Return the way to ask over a connection, for who has no shorter one."""
+
+    async def ask(statement: str, text: str) -> list[tuple[Any, ...]]:
+        cursor = await connection.execute(statement, (text,), binary=True)
+        return await cursor.fetchall()
+
+    return ask
+
+
+async def commit(ask: Ask, commands: list[Packed]) -> list[Outcome]:
     """Write sealed commands of different users, in one round trip and one transaction.
 
     Each has its own outcome; an error is one of all. Sorted by user, so that two of these at once
     cannot wait for each other's new ledgers in a circle.
     """
     together = ",".join(command.text for command in sorted(commands))
-    cursor = await connection.execute(_COMMIT, (f"[{together}]",), binary=True)
-    outcomes = {user_id: Outcome(*rest) for user_id, *rest in await cursor.fetchall()}
+    outcomes = {row[0]: Outcome(*row[1:]) for row in await ask(_COMMIT, f"[{together}]")}
     return [outcomes[command.user_id] for command in commands]
 
 

@@ -14,7 +14,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 import psycopg
 
-from mcp_server.pool import Connection, Pool
+from events.store import Ask
+from mcp_server.connection import Connection
+from mcp_server.pool import Pool
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -52,7 +54,7 @@ class Groups(Generic[Q, A]):
     def __init__(
         self,
         pool: Pool,
-        answers: Callable[[Connection, list[Q]], Awaitable[list[A]]],
+        answers: Callable[[Ask, list[Q]], Awaitable[list[A]]],
         at_once: int = AT_ONCE,
         size: int = SIZE,
     ) -> None:
@@ -105,7 +107,8 @@ class Groups(Generic[Q, A]):
 
     async def _ask(self, connection: Connection, group: list[_Waiting[Q, A]]) -> None:
         try:
-            answers = await self._answers(connection, [waiting.question for waiting in group])
+            questions = [waiting.question for waiting in group]
+            answers = await self._answers(connection.ask, questions)
         except psycopg.Error as error:
             raise Failed(error, len(group) == 1, connection.broken) from error
         for waiting, answer in zip(group, answers, strict=True):

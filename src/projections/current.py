@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 from events.conversation import Conversation, Message
 from events.ledger import Json
 from events.stamp import Settlement
+from events.store import Ask, asking
 from events.task import Task, due_moment
 
 
@@ -145,16 +146,15 @@ def question(user_id: str, wanted: Wanted) -> Question:
 
 async def read(connection: AsyncConnection[Any], user_id: str, wanted: Wanted) -> Found:
     """Read what is ``wanted`` of one user's rows, in one statement."""
-    (found,) = await read_together(connection, [question(user_id, wanted)])
+    (found,) = await read_together(asking(connection), [question(user_id, wanted)])
     return found
 
 
-async def read_together(connection: AsyncConnection[Any], questions: list[Question]) -> list[Found]:
+async def read_together(ask: Ask, questions: list[Question]) -> list[Found]:
     """Answer questions in their order, all by one statement."""
     parts = tuple(sorted({part for question in questions for part in question.parts}))
     array = f"[{','.join(question.text for question in questions)}]"
-    cursor = await connection.execute(_statement(parts), (array,))
-    rows = {number: texts for number, *texts in await cursor.fetchall()}
+    rows = {row[0]: row[1:] for row in await ask(_statement(parts), array)}
     return [
         _found(question.wanted, dict(zip(parts, rows[number], strict=True)))
         for number, question in enumerate(questions, 1)

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 
 from events.errors import Refused
+from events.store import Ask
 from mcp_server import database as databases
-from mcp_server.pool import Connection
 from mcp_server.tools.conversations import AddMessage
 from mcp_server.tools.tasks import AddTask, CompleteTask
 from projections import current
@@ -80,9 +80,9 @@ async def test_they_really_are_read_together(
     sizes: list[int] = []
     read = pool._reader._answers
 
-    async def counted(connection: Connection, questions: list[current.Question]) -> list[Found]:
+    async def counted(ask: Ask, questions: list[current.Question]) -> list[Found]:
         sizes.append(len(questions))
-        return await read(connection, questions)
+        return await read(ask, questions)
 
     monkeypatch.setattr(pool._reader, "_answers", counted)
     await asyncio.gather(*(pool.find(user, Wanted(task_ids=(1,))) for user in USERS))

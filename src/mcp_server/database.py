@@ -173,11 +173,11 @@ class _Place:
         self._room = room
         room.callers += 1
         try:
-            if room.locked():
+            if room.callers <= self._most:  # there is one
+                await room.acquire()
+            else:
                 async with asyncio.timeout(self._wait):
                     await room.acquire()
-            else:
-                await room.acquire()
         except BaseException as error:
             self._leave()
             if isinstance(error, TimeoutError):

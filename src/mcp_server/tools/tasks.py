@@ -99,10 +99,10 @@ class AddTask(Change):
 
     @model_validator(mode="after")
     def _one_or_many(self) -> Self:
-        if self.tasks is None and self.title is None:
-            raise PydanticCustomError("title", "title is required (or tasks, for several)")
-        own = {"title", "description", "priority", "due", "tags"} & self.model_fields_set
-        if self.tasks is not None and own:
+        if self.tasks is None:
+            if self.title is None:
+                raise PydanticCustomError("title", "title is required (or tasks, for several)")
+        elif self.model_fields_set.intersection(tasks.FIELDS):
             raise PydanticCustomError(
                 "tasks", "tasks cannot be combined with a single task's fields"
             )

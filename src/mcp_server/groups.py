@@ -89,7 +89,7 @@ class Groups(Generic[Q, A]):
                             await self._ask(connection, group)
                             await asyncio.sleep(0)  # let those who have their answer ask again
                             self._under_way -= len(group)
-                            group = self._next()
+                            group = [] if self._pool.wanted else self._next()
                 except Exception as error:  # noqa: BLE001 - raised where the question came from
                     self._under_way -= len(group)
                     for waiting in group:

@@ -39,6 +39,11 @@ class Pool:
         self._free = size  # so many more may be lent
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a connection: who can do without one gives it back."""
+        return bool(self._waiting)
+
     async def open(self) -> None:
         await self._pool.open()
 

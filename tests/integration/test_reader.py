@@ -152,3 +152,22 @@ async def test_who_waits_for_a_lock_in_vain_is_told_so_with_all_others_not_after
             found = await asyncio.gather(*finding, return_exceptions=True)
     assert {each.code for each in found if isinstance(each, Refused)} == {"unavailable"}
     assert len(found) == len(USERS)
+
+
+async def test_who_reads_all_the_time_leaves_connections_for_others(database: Database) -> None:
+    async with databases.Database(database.app, size=1) as pool:
+        await asyncio.gather(*(a_day(pool, user) for user in USERS))
+
+        async def reads_on(user: str) -> None:
+            while True:
+                await pool.find(user, Wanted(task_ids=(1,)))
+
+        reading = [asyncio.create_task(reads_on(user)) for user in USERS]
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(4):  # a second before it would be refused
+            for _ in range(3):
+                async with pool.connection() as connection:
+                    await connection.execute("SELECT 1")
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)

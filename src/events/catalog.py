@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from events.conversation import (
     ConversationCreated,
@@ -21,6 +21,7 @@ from events.conversation import (
     MessageEdited,
     MessageRestored,
 )
+from events.frozen import Frozen
 from events.task import (
     TaskCompleted,
     TaskCreated,
@@ -32,10 +33,8 @@ from events.task import (
 )
 
 
-class LedgerErased(BaseModel):
+class LedgerErased(Frozen):
     """All that people wrote up to and including position ``through`` is gone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["LedgerErased"] = "LedgerErased"
     through: int

@@ -9,10 +9,11 @@ and of the storage format holds here too.
 from datetime import UTC, datetime
 from typing import Annotated, Literal, NamedTuple, assert_never
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from events.errors import Refused
+from events.frozen import Frozen
 from events.stamp import Stamp
 from events.text import OneLine, SeveralLines
 
@@ -36,16 +37,12 @@ ExternalId = Annotated[
 ]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ConversationCreated(_Frozen):
+class ConversationCreated(Frozen):
     type: Literal["ConversationCreated"] = "ConversationCreated"
     title: str | None = None
 
 
-class MessageAdded(_Frozen):
+class MessageAdded(Frozen):
     """``metadata`` is compact JSON text, so that it may hold any finite number."""
 
     type: Literal["MessageAdded"] = "MessageAdded"
@@ -55,31 +52,31 @@ class MessageAdded(_Frozen):
     external_id: str | None = None
 
 
-class MessageEdited(_Frozen):
+class MessageEdited(Frozen):
     type: Literal["MessageEdited"] = "MessageEdited"
     message_id: int
     content: str
     undoes: int | None = None
 
 
-class MessageDeleted(_Frozen):
+class MessageDeleted(Frozen):
     type: Literal["MessageDeleted"] = "MessageDeleted"
     message_id: int
     undoes: int | None = None
 
 
-class MessageRestored(_Frozen):
+class MessageRestored(Frozen):
     type: Literal["MessageRestored"] = "MessageRestored"
     message_id: int
     undoes: int | None = None
 
 
-class ConversationDeleted(_Frozen):
+class ConversationDeleted(Frozen):
     type: Literal["ConversationDeleted"] = "ConversationDeleted"
     undoes: int | None = None
 
 
-class ConversationRestored(_Frozen):
+class ConversationRestored(Frozen):
     type: Literal["ConversationRestored"] = "ConversationRestored"
     undoes: int | None = None
 
@@ -95,35 +92,35 @@ ConversationEvent = (
 )
 
 
-class CreateConversation(_Frozen):
+class CreateConversation(Frozen):
     title: ConversationTitle | None = None
 
 
-class AddMessage(_Frozen):
+class AddMessage(Frozen):
     role: Role
     content: Content
     metadata: str | None = None
     external_id: ExternalId | None = None
 
 
-class EditMessage(_Frozen):
+class EditMessage(Frozen):
     content: str
     undoes: int | None = None
 
 
-class DeleteMessage(_Frozen):
+class DeleteMessage(Frozen):
     undoes: int | None = None
 
 
-class RestoreMessage(_Frozen):
+class RestoreMessage(Frozen):
     undoes: int | None = None
 
 
-class DeleteConversation(_Frozen):
+class DeleteConversation(Frozen):
     undoes: int | None = None
 
 
-class RestoreConversation(_Frozen):
+class RestoreConversation(Frozen):
     undoes: int | None = None
 
 

@@ -4,7 +4,7 @@ Pure. ``events.store`` writes a draft; until then its new positions, ids and tim
 provisional (``events.stamp``).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from events import conversation as conversations
 from events import task as tasks
@@ -21,6 +21,8 @@ from events.conversation import (
 from events.errors import Refused
 from events.stamp import NOT_YET, Stamp
 from events.task import NO_TASK, Task, TaskCommand
+
+Row = TypeVar("Row", Task, Conversation, Message)
 
 
 class Entry(NamedTuple):
@@ -51,7 +53,9 @@ class Draft:
         self.messages = messages or {}
         self.entries: list[Entry] = []
         self.similar_to: list[str] = []
-        self._changed: set[tuple[type, int]] = set()
+        self._changed_tasks: set[int] = set()
+        self._changed_conversations: set[int] = set()
+        self._changed_messages: set[int] = set()
 
     def task(self, id_: int) -> Task:
         """Return the task's state, or that of a task that does not exist."""
@@ -66,7 +70,7 @@ class Draft:
         for event in tasks.decide(task, command):
             task = tasks.evolve(task, event, self._append(id_, task.version, event))
             self.tasks[task.id] = task
-            self._changed.add((Task, task.id))
+            self._changed_tasks.add(task.id)
         return task
 
     def conversation(self, id_: int) -> Conversation:
@@ -120,24 +124,27 @@ class Draft:
         stamp = self._append(id_, conversation.version, event)
         conversation = conversations.evolve(conversation, event, stamp)
         self.conversations[conversation.id] = conversation
-        self._changed.add((Conversation, conversation.id))
+        self._changed_conversations.add(conversation.id)
         message_id = conversations.message_id(event, stamp)
         if message_id is not None:
             self.messages[message_id] = conversations.evolve_message(
                 self.message(message_id), event, stamp, conversation.id
             )
-            self._changed.add((Message, message_id))
+            self._changed_messages.add(message_id)
         return conversation
 
     def changed_tasks(self) -> list[Task]:
         """Return the tasks that have events in this draft, as they are after them."""
-        return [task for id_, task in self.tasks.items() if (Task, id_) in self._changed]
+        return _those(self.tasks, self._changed_tasks)
 
     def changed_conversations(self) -> list[Conversation]:
         """Return the conversations that have events in this draft, as they are after them."""
-        rows = self.conversations.items()
-        return [row for id_, row in rows if (Conversation, id_) in self._changed]
+        return _those(self.conversations, self._changed_conversations)
 
     def changed_messages(self) -> list[Message]:
         """Return the messages that have events in this draft, as they are after them."""
-        return [row for id_, row in self.messages.items() if (Message, id_) in self._changed]
+        return _those(self.messages, self._changed_messages)
+
+
+def _those(rows: dict[int, Row], ids: set[int]) -> list[Row]:
+    return [row for id_, row in rows.items() if id_ in ids] if ids else []

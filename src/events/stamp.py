@@ -40,23 +40,25 @@ def settle(provisional: Any, real: Settlement) -> Any:
     That is: negative integers, which stand for positions and ids; ``NOT_YET`` under a key that ends
     in ``_at``; and under ``similar`` a title, which stands for the ids of the tasks like it.
     """
-    match provisional:
-        case int():
-            return provisional if provisional >= 0 else real.base - provisional
-        case dict():
-            return {key: _settle_item(key, value, real) for key, value in provisional.items()}
-        case list():
-            return [settle(value, real) for value in provisional]
-        case _:
-            return provisional
+    kind = type(provisional)  # an answer is JSON, so it is exactly one of these
+    if kind is int:
+        return provisional if provisional >= 0 else real.base - provisional
+    if kind is dict:
+        return {
+            key: _settle_text(key, value, real) if type(value) is str else settle(value, real)
+            for key, value in provisional.items()
+        }
+    if kind is list:
+        return [settle(value, real) for value in provisional]
+    return provisional
 
 
-def _settle_item(key: str, value: Any, real: Settlement) -> Any:
+def _settle_text(key: str, text: str, real: Settlement) -> Any:
     if key == "similar":
-        return real.similar.get(value, [])
-    if key.endswith("_at") and value == _NOT_YET_TEXT:
+        return real.similar.get(text, [])
+    if text == _NOT_YET_TEXT and key.endswith("_at"):
         return iso(real.at)
-    return settle(value, real)
+    return text
 
 
 def iso(at: datetime) -> str:

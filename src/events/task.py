@@ -13,10 +13,11 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, assert_never
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from events.errors import Refused
+from events.frozen import Frozen
 from events.stamp import Stamp, iso
 from events.text import OneLine, SeveralLines
 
@@ -51,11 +52,7 @@ Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_
 Tags = Annotated[list[Tag], Field(max_length=20), AfterValidator(_unique)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TaskCreated(_Frozen):
+class TaskCreated(Frozen):
     type: Literal["TaskCreated"] = "TaskCreated"
     title: str
     description: str | None = None
@@ -74,28 +71,28 @@ class Changes(TypedDict, total=False):
     tags: list[str]
 
 
-class TaskUpdated(_Frozen):
+class TaskUpdated(Frozen):
     type: Literal["TaskUpdated"] = "TaskUpdated"
     changes: Changes
     undoes: int | None = None
 
 
-class TaskCompleted(_Frozen):
+class TaskCompleted(Frozen):
     type: Literal["TaskCompleted"] = "TaskCompleted"
     undoes: int | None = None
 
 
-class TaskReopened(_Frozen):
+class TaskReopened(Frozen):
     type: Literal["TaskReopened"] = "TaskReopened"
     undoes: int | None = None
 
 
-class TaskDeleted(_Frozen):
+class TaskDeleted(Frozen):
     type: Literal["TaskDeleted"] = "TaskDeleted"
     undoes: int | None = None
 
 
-class TaskRestored(_Frozen):
+class TaskRestored(Frozen):
     type: Literal["TaskRestored"] = "TaskRestored"
     undoes: int | None = None
 
@@ -103,32 +100,32 @@ class TaskRestored(_Frozen):
 TaskEvent = TaskCreated | TaskUpdated | TaskCompleted | TaskReopened | TaskDeleted | TaskRestored
 
 
-class CreateTask(_Frozen):
+class CreateTask(Frozen):
     title: Title
     description: Description | None = None
     priority: Priority | None = None
     due: Due | None = None
-    tags: Tags = []
+    tags: Tags = Field(default_factory=list)
 
 
-class UpdateTask(_Frozen):
+class UpdateTask(Frozen):
     changes: Changes
     undoes: int | None = None
 
 
-class CompleteTask(_Frozen):
+class CompleteTask(Frozen):
     undoes: int | None = None
 
 
-class ReopenTask(_Frozen):
+class ReopenTask(Frozen):
     undoes: int | None = None
 
 
-class DeleteTask(_Frozen):
+class DeleteTask(Frozen):
     undoes: int | None = None
 
 
-class RestoreTask(_Frozen):
+class RestoreTask(Frozen):
     undoes: int | None = None
 
 
@@ -252,7 +249,7 @@ def decide(task: Task, command: TaskCommand) -> list[TaskEvent]:
     """
     match command:
         case CreateTask():
-            return [TaskCreated(**vars(command))]
+            return [TaskCreated.of_valid(type="TaskCreated", **vars(command))]
         case _ if task.version == 0:
             raise Refused(
                 "not_found", f"There is no task {task.id}.", "list_tasks shows the ids that exist."

@@ -3,9 +3,8 @@ a refusal that an agent can act on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self, TypeVar
-from weakref import WeakValueDictionary
 
 import orjson
 import psycopg
@@ -16,14 +15,19 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 from events.errors import Refused
 from events.ledger import Json
 from events.store import Connection, Outcome, pack
+from mcp_server.groups import Failed, Groups
 from mcp_server.pool import Pool
 from mcp_server.writer import Writer
+from projections import current
+from projections.current import Found, Wanted
 
 T = TypeVar("T")
-_Places = WeakValueDictionary[str, asyncio.Semaphore]
 
 LONG = 64 * 1024
 """Characters of a command that is written apart from those of others; a task has about 1,000."""
+
+MANY = 50
+"""Rows: who wants more reads them apart from others; nearly everybody wants one."""
 
 _AWAY = (
     psycopg.OperationalError,  # also timeouts, deadlocks, a full disk, a shutdown
@@ -42,11 +46,12 @@ class Database:
         """``size``: connections at most; ``wait``: seconds that a call waits for one."""
         self._wait = wait
         self._pool = Pool(conninfo, size, wait, configure=_configure)
+        self._reader = Groups(self._pool, current.read_together)
         self._writer = Writer(self._pool)
-        self._writer_of_long = Writer(self._pool, writers=1, group=1)
+        self._writer_of_long = Writer(self._pool, at_once=1, size=1)
         self._half = max(1, size // 2)
-        self._turns: _Places = WeakValueDictionary()
-        self._shares: _Places = WeakValueDictionary()
+        self._turns: dict[str, _Room] = {}
+        self._shares: dict[str, _Room] = {}
 
     async def __aenter__(self) -> Self:
         await self._pool.open()
@@ -85,6 +90,22 @@ class Database:
         async with self.connection() as connection:
             return await query(connection)
 
+    async def find(self, user_id: str, wanted: Wanted) -> Found:
+        """Return what is ``wanted`` of one user's rows, perhaps read together with others' rows.
+
+        Raises: Refused ``unavailable``.
+        """
+        try:
+            try:
+                if wanted.rows() <= MANY:
+                    return await self._reader.ask(current.question(user_id, wanted))
+            except Failed as failed:
+                if failed.alone and not failed.died:
+                    raise failed.error from None
+        except _AWAY as error:
+            raise _unavailable() from error
+        return await self.read(lambda connection: current.read(connection, user_id, wanted))
+
     async def _drop_dead(self) -> None:
         """After a server's restart every idle connection is dead: find out now, not one by one."""
         try:
@@ -112,7 +133,7 @@ class Database:
 
         Raises: Refused ``unavailable``, if those before it take too long.
         """
-        return self._one_of(self._turns, user_id, 1)
+        return _Place(self._turns, user_id, 1, self._wait)
 
     def share(self, user_id: str) -> AbstractAsyncContextManager[None]:
         """Let the questions of one user have half of the connections at most.
@@ -121,23 +142,57 @@ class Database:
 
         Raises: Refused ``unavailable``, if those before it take too long.
         """
-        return self._one_of(self._shares, user_id, self._half)
+        return _Place(self._shares, user_id, self._half, self._wait)
 
-    @asynccontextmanager
-    async def _one_of(self, places: _Places, user_id: str, most: int) -> AsyncIterator[None]:
-        """Have one of the ``most`` places that a user has in ``places``."""
-        place = places.get(user_id)
-        if place is None:
-            place = places[user_id] = asyncio.Semaphore(most)
+
+class _Room(asyncio.Semaphore):
+    """The places of one user; ``callers`` have one or wait for one."""
+
+    callers = 0
+
+
+class _Place:
+    """One of the ``most`` places that a user has in ``rooms``, for the length of a call.
+
+    Each command takes one: a generator made a context manager costs three times as much.
+    """
+
+    __slots__ = ("_most", "_room", "_rooms", "_user_id", "_wait")
+
+    def __init__(self, rooms: dict[str, _Room], user_id: str, most: int, wait: float) -> None:
+        """``wait``: seconds that a call waits for a place."""
+        self._rooms = rooms
+        self._user_id = user_id
+        self._most = most
+        self._wait = wait
+
+    async def __aenter__(self) -> None:
+        room = self._rooms.get(self._user_id)
+        if room is None:
+            room = self._rooms[self._user_id] = _Room(self._most)
+        self._room = room
+        room.callers += 1
         try:
-            async with asyncio.timeout(self._wait) if place.locked() else nullcontext():
-                await place.acquire()
-        except TimeoutError as error:
-            raise _unavailable() from error
-        try:
-            yield
-        finally:
-            place.release()
+            if room.callers <= self._most:  # there is one
+                await room.acquire()
+            else:
+                async with asyncio.timeout(self._wait):
+                    await room.acquire()
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, TimeoutError):
+                raise _unavailable() from error
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._room.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Forget a user who has nobody here any more."""
+        self._room.callers -= 1
+        if not self._room.callers:
+            del self._rooms[self._user_id]
 
 
 _LIMITS = """

@@ -20,7 +20,6 @@ from events.errors import Code, Refused
 from events.ledger import Head, Json
 from events.stamp import Settlement, settle
 from mcp_server.database import Database
-from projections import current
 from projections.current import NOTHING_FOUND, Found, Wanted
 
 written: ContextVar[Head | None] = ContextVar("written", default=None)
@@ -103,12 +102,10 @@ async def _fall_out_of_step(lost: int) -> None:
 async def _attempt(database: Database, command: Command, context: Context) -> Json | None:
     """Read, decide and commit once; None if somebody else was quicker."""
     key = command.idempotency_key
-    wanted = command.wanted()._replace(
-        key=key, cause_conversation=context.conversation_id, cause_message=context.message_id
-    )
+    wanted = _wanted(command, context)
     found = NOTHING_FOUND
     if not wanted.nothing():
-        found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
+        found = await database.find(context.user_id, wanted)
     request_hash = _request_hash(command) if key else b""
     if found.first is not None:
         if found.first.request_hash != request_hash:
@@ -140,6 +137,15 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
             raise _idempotency_conflict()
         case "version_conflict" | "locked":
             return None
+
+
+def _wanted(command: Command, context: Context) -> Wanted:
+    """Return which rows the decision needs, and what else has to be known before it."""
+    wanted, key = command.wanted(), command.idempotency_key
+    conversation, message = context.conversation_id, context.message_id
+    if key or conversation or message:
+        return wanted._replace(key=key, cause_conversation=conversation, cause_message=message)
+    return wanted
 
 
 def actor(tool: str, context: Context) -> Json:
@@ -178,7 +184,7 @@ async def refuse_unknown_cause(database: Database, context: Context) -> None:
     read; ``handle`` sees to it by itself."""
     wanted = Wanted(cause_conversation=context.conversation_id, cause_message=context.message_id)
     if not wanted.nothing():
-        found = await database.read(lambda reader: current.read(reader, context.user_id, wanted))
+        found = await database.find(context.user_id, wanted)
         _with_cause(found, context)
 
 

@@ -7,67 +7,18 @@ longest, and back to the pool only when nobody waits.
 """
 
 import asyncio
-import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
-from psycopg import AsyncConnection, AsyncCursor
-from psycopg.abc import Params
-from psycopg.abc import QueryNoTemplate as Query
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from mcp_server.connection import Connection
+
 MAX_WAITING = 1000
-MAX_KEPT = 100  # as many statements as psycopg prepares
-LONGEST = 20.0  # seconds for one statement, more than the server's own timeouts allow
-
-
-class Connection(AsyncConnection[Any]):
-    """An autocommit connection that keeps a cursor for each statement.
-
-    The cursor knows how to send the statement's parameters: finding that out anew costs more than
-    sending them. So fetch the rows of a statement before it is executed again.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._kept: dict[tuple[Query, bool], tuple[Query, AsyncCursor[Any]]] = {}
-
-    async def execute(  # type: ignore[override] # a template is executed by a cursor
-        self,
-        query: Query,
-        params: Params | None = None,
-        *,
-        prepare: bool | None = None,
-        binary: bool = False,
-    ) -> AsyncCursor[Any]:
-        """Execute a query and return the cursor to read its results."""
-        kept = self._kept.get((query, binary))
-        if kept is None:
-            if len(self._kept) == MAX_KEPT:
-                self._kept.clear()
-            kept = self._kept[query, binary] = (query, self.cursor(binary=binary))
-        # The very object of the first time: psycopg compares identities.
-        statement, cursor = kept
-        alarm = asyncio.get_running_loop().call_later(LONGEST, self._hang_up)
-        try:
-            return await cursor.execute(statement, params, prepare=prepare)
-        finally:
-            alarm.cancel()
-
-    def _hang_up(self) -> None:
-        """End the socket: whoever waits for its answer is told that the server has gone.
-
-        The network, a pooler or the server's machine has fallen silent; the server's own timeouts
-        would have spoken before. (To cancel the statement would mean to wait for them to answer.)
-        """
-        same = socket.socket(fileno=self.fileno())
-        with suppress(OSError):
-            same.shutdown(socket.SHUT_RDWR)
-        same.detach()  # it is libpq that closes it
 
 
 class Pool:
@@ -87,6 +38,11 @@ class Pool:
         self._wait = wait
         self._free = size  # so many more may be lent
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a connection: who can do without one gives it back."""
+        return bool(self._waiting)
 
     async def open(self) -> None:
         await self._pool.open()
@@ -142,10 +98,14 @@ class Pool:
 
     async def _give_back(self, connection: Connection | None) -> None:
         if connection is not None and not _usable(connection):
-            await self._pool.putconn(connection)  # which replaces it
+            await self._put_back(connection)  # the pool replaces it
             connection = None
         if not self._pass_on(connection) and connection is not None:
-            await self._pool.putconn(connection)
+            await self._put_back(connection)
+
+    async def _put_back(self, connection: Connection) -> None:
+        connection.stop_listening()
+        await self._pool.putconn(connection)
 
     def _pass_on(self, connection: Connection | None) -> bool:
         """Give the place, and the connection, to the caller who has waited longest, if any does."""

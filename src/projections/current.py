@@ -1,6 +1,7 @@
 """What a decision needs to know, read in one trip: the rows, and whether the key was used before.
 
 ``Wanted`` says which; the statement is put together from the constant parts that are wanted.
+Questions of several users are asked in one, which costs hardly more than a single one.
 """
 
 from datetime import datetime
@@ -13,6 +14,7 @@ from psycopg import AsyncConnection
 from events.conversation import Conversation, Message
 from events.ledger import Json
 from events.stamp import Settlement
+from events.store import Ask, asking
 from events.task import Task, due_moment
 
 
@@ -30,6 +32,18 @@ class Wanted(NamedTuple):
     def nothing(self) -> bool:
         """Whether the decision needs no rows: the commit looks after the key by itself."""
         return not any(self[1:])  # but for the key
+
+    def rows(self) -> int:
+        """Return how many rows may be found, but for those of the key and the cause."""
+        return len(self.task_ids) + len(self.conversation_ids) + len(self.message_ids)
+
+
+class Question(NamedTuple):
+    """What is wanted of one user's rows; ``text`` is how that is sent, ``parts`` names what is."""
+
+    wanted: Wanted
+    parts: tuple[str, ...]
+    text: str
 
 
 class First(NamedTuple):
@@ -63,64 +77,93 @@ _TASKS = _array_of(Task._fields, "t")
 _CONVERSATIONS = _array_of(Conversation._fields, "c")
 _MESSAGES = _array_of(Message._fields, "m")
 
+# By a join, so that Postgres knows that each id names one row: it may take another index than the
+# primary key for an array of nobody knows how many.
 _PARTS = {
     "key": """(
         SELECT json_build_array(
             encode(i.request_hash, 'hex'), i.result, i.position, i.created_at, i.alike)
-        FROM tasktrail.idempotency i WHERE i.user_id = u AND i.key = %(key)s)""",
+        FROM tasktrail.idempotency i WHERE i.user_id = u AND i.key = q.key)""",
     "task_ids": f"""(
-        SELECT {_TASKS} FROM tasktrail.tasks t WHERE t.user_id = u AND t.id = ANY(%(task_ids)s))""",
+        SELECT {_TASKS} FROM unnest(q.task_ids) AS wanted
+        JOIN tasktrail.tasks t ON t.user_id = u AND t.id = wanted)""",
     "conversation_ids": f"""(
-        SELECT {_CONVERSATIONS} FROM tasktrail.conversations c
-        WHERE c.user_id = u AND c.id = ANY(%(conversation_ids)s))""",
+        SELECT {_CONVERSATIONS} FROM unnest(q.conversation_ids) AS wanted
+        JOIN tasktrail.conversations c ON c.user_id = u AND c.id = wanted)""",
     "message_ids": f"""(
         SELECT json_build_array({_MESSAGES}, {_CONVERSATIONS})
-        FROM tasktrail.messages m
-        JOIN tasktrail.conversations c ON c.user_id = u AND c.id = m.conversation_id
-        WHERE m.user_id = u AND m.id = ANY(%(message_ids)s))""",
+        FROM unnest(q.message_ids) AS wanted
+        JOIN tasktrail.messages m ON m.user_id = u AND m.id = wanted
+        JOIN tasktrail.conversations c ON c.user_id = u AND c.id = m.conversation_id)""",
     "external": f"""(
         SELECT {_MESSAGES} FROM tasktrail.messages m
-        WHERE m.user_id = u AND m.conversation_id = %(external_conversation)s
-        AND m.external_id = %(external_id)s)""",
+        WHERE m.user_id = u AND m.conversation_id = (q.external ->> 0)::bigint
+        AND m.external_id = q.external ->> 1)""",
     "cause_conversation": """(
         SELECT count(*) FROM tasktrail.conversations c
-        WHERE c.user_id = u AND c.id = %(cause_conversation)s)""",
+        WHERE c.user_id = u AND c.id = q.cause_conversation)""",
     "cause_message": """(
         SELECT m.conversation_id FROM tasktrail.messages m
-        WHERE m.user_id = u AND m.id = %(cause_message)s)""",
+        WHERE m.user_id = u AND m.id = q.cause_message)""",
+}
+_TYPES = {
+    "key": "text",
+    "task_ids": "bigint[]",
+    "conversation_ids": "bigint[]",
+    "message_ids": "bigint[]",
+    "external": "jsonb",
+    "cause_conversation": "bigint",
+    "cause_message": "bigint",
 }
 
 
 @cache
 def _statement(parts: tuple[str, ...]) -> str:
-    columns = ", ".join(f"{_PARTS[name]}::text AS {name}" for name in parts)
-    return f"SELECT {columns} FROM tasktrail.as_user(%(user_id)s) AS u"
+    """Return the statement that answers an array of questions.
+
+    It is not sorted: that would set all users for row-level security before it reads any rows.
+    """
+    columns = "".join(f", {_PARTS[name]}::text" for name in parts)
+    fields = "".join(f", {name} {_TYPES[name]}" for name in parts)
+    return f"""SELECT q.number{columns}
+        FROM ROWS FROM (jsonb_to_recordset(%s::jsonb) AS (user_id text{fields}))
+            WITH ORDINALITY AS q(user_id{"".join(f", {name}" for name in parts)}, number),
+        tasktrail.as_user(q.user_id) AS u"""
 
 
 NOTHING_FOUND = Found(None, {}, {}, {}, None)
 
 
+def question(user_id: str, wanted: Wanted) -> Question:
+    """Return the question for what is ``wanted`` of one user's rows.
+
+    Raises: TypeError: it cannot be JSON.
+    """
+    parts = {name: part for name, part in zip(Wanted._fields, wanted, strict=True) if part}
+    text = orjson.dumps({"user_id": user_id, **parts}).decode()
+    return Question(wanted, tuple(parts), text)
+
+
 async def read(connection: AsyncConnection[Any], user_id: str, wanted: Wanted) -> Found:
     """Read what is ``wanted`` of one user's rows, in one statement."""
-    parts = tuple(name for name, value in zip(Wanted._fields, wanted, strict=True) if value)
-    values: dict[str, Any] = {}
-    if parts:
-        parameters = {
-            "user_id": user_id,
-            **{
-                name: list(v) if isinstance(v, tuple) else v for name, v in wanted._asdict().items()
-            },
-            "external_conversation": wanted.external and wanted.external[0],
-            "external_id": wanted.external and wanted.external[1],
-        }
-        cursor = await connection.execute(_statement(parts), parameters)
-        row = await cursor.fetchone()
-        texts = zip(parts, row or (), strict=True)
-        values = {name: orjson.loads(text) for name, text in texts if text is not None}
-    return _found(wanted, values)
+    (found,) = await read_together(asking(connection), [question(user_id, wanted)])
+    return found
 
 
-def _found(wanted: Wanted, values: dict[str, Any]) -> Found:
+async def read_together(ask: Ask, questions: list[Question]) -> list[Found]:
+    """Answer questions in their order, all by one statement."""
+    parts = tuple(sorted({part for question in questions for part in question.parts}))
+    array = f"[{','.join(question.text for question in questions)}]"
+    rows = {row[0]: row[1:] for row in await ask(_statement(parts), array)}
+    return [
+        _found(question.wanted, dict(zip(parts, rows[number], strict=True)))
+        for number, question in enumerate(questions, 1)
+    ]
+
+
+def _found(wanted: Wanted, texts: dict[str, str | None]) -> Found:
+    """``texts``: the JSON of each part that was asked for; None where there is no such row."""
+    values = {name: orjson.loads(text) for name, text in texts.items() if text is not None}
     messages, conversations = values.get("message_ids") or ([], [])
     conversations = (conversations or []) + values.get("conversation_ids", [])
     messages = (messages or []) + values.get("external", [])

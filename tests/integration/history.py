@@ -88,7 +88,7 @@ class User:
     async def _commit(self, draft: Draft) -> store.Outcome:
         command = store.pack(store.seal(self.user_id, draft, NOBODY))
         while True:
-            (outcome,) = await store.commit(self.connection, [command])
+            (outcome,) = await store.commit(store.asking(self.connection), [command])
             if outcome.status != "locked":
                 assert outcome.status == "committed"
                 return outcome

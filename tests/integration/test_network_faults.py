@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_server import pool
+from mcp_server import connection
 from tests.conftest import Database
 from tests.integration.agents import Inspector
 from tests.integration.tcp_proxy import Fault, Proxy, proxied
@@ -28,7 +28,7 @@ async def network(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Proxy, User, User]]:
     """A proxy before the database, and two users of a server behind it."""
-    monkeypatch.setattr(pool, "LONGEST", 2.0)
+    monkeypatch.setattr(connection, "LONGEST", 2.0)
     async with proxied(database.app) as (proxy, conninfo):
         address_of = serving(configured(conninfo))
         address = await asyncio.to_thread(address_of.__enter__)

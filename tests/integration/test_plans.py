@@ -1,5 +1,6 @@
 """How Postgres answers, for a user with many tasks among many users: with an index, always."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,8 @@ from events.draft import Draft
 from mcp_server.database import _LIMITS
 from mcp_server.handle import Context, actor
 from mcp_server.tools.tasks import AddTask
-from projections import history, tasks
+from projections import current, history, tasks
+from projections.current import Wanted
 from projections.tasks import Filter, Sort
 from tests.conftest import Server, copy_of
 
@@ -163,3 +165,19 @@ def test_tasks_like_a_new_one_are_found_without_reading_all_open_ones(
         found = explained(store._COMMIT, (f"[{command.text}]",))
     assert "tasks_similar on tasks" in found
     assert "tasks_created on tasks" not in found
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_the_rows_that_some_decisions_need_are_found_without_reading_others(
+    explained: Callable[..., str], size: int
+) -> None:
+    wanted = Wanted("k", (17,), (18,), (19,), (18, "x-1"), 18, 19)
+    question = current.question(BIG, wanted)
+    for _ in range(7):  # the first five are planned anew
+        found = explained(
+            current._statement(question.parts), (f"[{','.join([question.text] * size)}]",)
+        )
+    for table in ("idempotency", "tasks", "conversations", "messages"):
+        assert f"{table}_pkey on {table}" in found
+    assert "Seq Scan" not in found
+    assert not re.search("using (tasks|conversations)_(?!pkey)", found)

@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
-from mcp_server.pool import Connection, Pool
+from mcp_server.connection import Connection
+from mcp_server.pool import Pool
 from tests.conftest import Database
 
 

@@ -126,8 +126,10 @@ async def test_together_they_write_what_they_would_alone(
                     [store.pack(mixed(user, turn + n)[again]) for n, user in enumerate(users)]
                     for users in groups
                 ]
-                in_a_group = await store.commit(connection, sealed[0])
-                alone = [(await store.commit(connection, [each]))[0] for each in sealed[1]]
+                in_a_group = await store.commit(store.asking(connection), sealed[0])
+                alone = [
+                    (await store.commit(store.asking(connection), [each]))[0] for each in sealed[1]
+                ]
                 met |= {(each.status, bool(each.similar)) for each in alone}
                 names = str([told(outcome) for outcome in in_a_group])
                 assert names.replace("group-", "alone-") == str([told(each) for each in alone])
@@ -155,7 +157,7 @@ async def test_two_commands_of_one_user_cannot_be_written_together(
     commands = [store.pack(new_task(user)) for user in ("ann", "bob", "bob")]
     async with pool.connection() as connection:
         with pytest.raises(psycopg.errors.UniqueViolation):
-            await store.commit(connection, commands)
+            await store.commit(store.asking(connection), commands)
     assert inspector.events("ann") == inspector.events("bob") == []
 
 

@@ -99,10 +99,10 @@ class AddTask(Change):
 
     @model_validator(mode="after")
     def _one_or_many(self) -> Self:
-        if self.tasks is None and self.title is None:
-            raise PydanticCustomError("title", "title is required (or tasks, for several)")
-        own = {"title", "description", "priority", "due", "tags"} & self.model_fields_set
-        if self.tasks is not None and own:
+        if self.tasks is None:
+            if self.title is None:
+                raise PydanticCustomError("title", "title is required (or tasks, for several)")
+        elif self.model_fields_set.intersection(tasks.FIELDS):
             raise PydanticCustomError(
                 "tasks", "tasks cannot be combined with a single task's fields"
             )
@@ -118,8 +118,14 @@ class AddTask(Change):
 
 
 def _add(draft: Draft, new: NewTask | AddTask) -> Json:
-    fields = {name: getattr(new, name) for name in tasks.FIELDS}
-    task = draft.change_task(None, CreateTask.model_construct(**fields))
+    create = CreateTask.of_valid(
+        title=new.title,
+        description=new.description,
+        priority=new.priority,
+        due=new.due,
+        tags=new.tags,
+    )
+    task = draft.change_task(None, create)
     draft.similar_to.append(task.title)
     return {**_changed(task, "created"), "similar": task.title}
 

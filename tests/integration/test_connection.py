@@ -1,0 +1,165 @@
+"""What is asked straight on libpq is answered as psycopg would answer it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from events.store import asking
+from mcp_server import connection as connections
+from mcp_server.connection import Connection
+from mcp_server.pool import Pool
+from tests.conftest import Database
+
+EACH_TYPE = """
+SELECT v, length(v), v::jsonb, v::jsonb -> 'no', '\\x00ff'::bytea,
+    '2026-12-01T10:00:00.000001Z'::timestamptz
+FROM (SELECT %s AS v UNION ALL SELECT '"second"') AS x
+"""
+
+
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[Pool]:
+    opened = Pool(database.app, 1, 5)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def connection(pool: Pool) -> AsyncIterator[Connection]:
+    """One that prepares what it is asked at once."""
+    async with pool.connection() as lent:
+        lent.prepare_threshold = 0
+        yield lent
+
+
+def terminate(database: Database, connection: Connection) -> None:
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+
+
+async def test_rows_are_the_same(connection: Connection) -> None:
+    for text in ('{"a": [1, null, "ü", 9007199254740991]}', "[]", "7"):
+        assert await connection.ask(EACH_TYPE, text) == await asking(connection)(EACH_TYPE, text)
+    assert await connection.ask("SELECT 1 WHERE %s = ''", "x") == []
+
+
+async def test_what_is_asked_for_the_first_time_takes_one_trip(pool: Pool) -> None:
+    async with pool.connection() as lent:
+        for number in range(1, 9):
+            assert await lent.ask("SELECT %s", str(number)) == [(str(number),)]
+            cursor = await lent.execute(
+                "SELECT count(*) FROM pg_prepared_statements WHERE statement = 'SELECT $1'"
+            )
+            assert await cursor.fetchone() == (int(number > 5),)
+
+
+async def test_without_anything_prepared_they_are_the_same_too(connection: Connection) -> None:
+    rows = await connection.ask(EACH_TYPE, "[]")
+    connection.prepare_threshold = None
+    assert await connection.ask(EACH_TYPE, "[]") == rows
+    assert await connection.ask("SELECT %s", "never prepared") == [("never prepared",)]
+    cursor = await connection.execute("SELECT count(*) FROM pg_prepared_statements")
+    assert await cursor.fetchone() == (1,)
+
+
+@pytest.mark.parametrize("length", [1, 100_000, 10_000_000])
+async def test_however_long_it_is_all_of_it_arrives(connection: Connection, length: int) -> None:
+    text = "ü" * length
+    for _ in range(2):
+        assert await connection.ask("SELECT %s", text) == [(text,)]
+
+
+async def test_both_ways_may_take_turns(connection: Connection) -> None:
+    for number in range(3):
+        assert await connection.ask("SELECT %s", str(number)) == [(str(number),)]
+        cursor = await connection.execute("SELECT %s AS value", (number,))
+        assert await cursor.fetchone() == (number,)
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("SELECT %s::int", psycopg.errors.InvalidTextRepresentation),
+        ("SELECT nothing(%s)", psycopg.errors.UndefinedFunction),
+    ],
+)
+async def test_an_error_is_of_its_own_class_and_then_it_goes_on(
+    connection: Connection, statement: str, error: type[psycopg.Error]
+) -> None:
+    for _ in range(2):
+        with pytest.raises(error) as raised:
+            await connection.ask(statement, "x")
+        assert raised.value.diag.message_primary
+        assert await connection.ask("SELECT %s", "y") == [("y",)]
+    assert not connection.broken
+
+
+async def test_that_the_server_has_gone_is_told(connection: Connection, database: Database) -> None:
+    asked = asyncio.create_task(connection.ask("SELECT pg_sleep(60), %s", ""))
+    await asyncio.sleep(0.2)
+    await asyncio.to_thread(terminate, database, connection)
+    with pytest.raises(psycopg.OperationalError):
+        await asked
+    with pytest.raises(psycopg.OperationalError):
+        await connection.ask("SELECT %s", "")
+    assert connection.broken
+
+
+async def test_who_is_silent_for_too_long_has_gone(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LONGEST", 0.2)
+    async with asyncio.timeout(20):
+        with pytest.raises(psycopg.OperationalError):
+            await connection.ask("SELECT pg_sleep(60), %s", "")
+    assert connection.broken
+
+
+async def test_a_connection_whose_question_was_cancelled_is_not_used_again(pool: Pool) -> None:
+    async def call(statement: str, text: str) -> object:
+        async with pool.connection() as lent:
+            lent.prepare_threshold = 0
+            return await lent.ask(statement, text)
+
+    under_way = asyncio.create_task(call("SELECT pg_sleep(60), %s", "old"))
+    await asyncio.sleep(0.2)
+    under_way.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await under_way
+    async with asyncio.timeout(20):
+        assert await call("SELECT %s", "new") == [("new",)]
+
+
+async def test_nobody_listens_when_nothing_is_asked(
+    pool: Pool, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket that was closed can be read all the time: whoever listened would do nothing else."""
+    heard = 0
+    hear = Connection._hear
+
+    def counted(self: Connection) -> None:
+        nonlocal heard
+        heard += 1
+        hear(self)
+
+    monkeypatch.setattr(Connection, "_hear", counted)
+    async with pool.connection() as lent:
+        lent.prepare_threshold = 0
+        await lent.ask("SELECT %s", "")
+        assert heard
+        heard = 0
+        await asyncio.to_thread(terminate, database, lent)
+        await asyncio.sleep(0.2)
+        assert heard == 1
+        with pytest.raises(psycopg.OperationalError):
+            await lent.ask("SELECT %s", "")
+    async with pool.connection() as lent:
+        lent.prepare_threshold = 0
+        await lent.ask("SELECT %s", "")
+    heard = 0
+    await asyncio.to_thread(terminate, database, lent)
+    await asyncio.sleep(0.2)
+    assert not heard

@@ -165,7 +165,8 @@ async def test_a_wrong_time_is_told_as_one(
     operator: Connection[Any], admin: Connection[Any], ann: User
 ) -> None:
     await lived(ann)
-    (right,) = admin.execute("SELECT created_at FROM tasktrail.tasks WHERE id = 1").fetchone() or ()
+    created_at = "SELECT created_at FROM tasktrail.tasks WHERE id = 1"
+    right = admin.execute(created_at).fetchall()[0][0]
     doctor = "UPDATE tasktrail.tasks SET created_at = %s, completed_at = NULL WHERE id = 1"
     admin.execute(doctor, ["2020-02-03 04:05:06.789+00"])
     (created,) = (f for f in scan(operator, EVERYTHING)[0].findings if f.field == "created_at")
@@ -174,9 +175,7 @@ async def test_a_wrong_time_is_told_as_one(
     (created,) = (f for f in scan(operator, EVERYTHING)[0].findings if f.field == "created_at")
     assert f": a time beyond the calendar, not {iso(right)}" in created.what
     run(operator)
-    assert admin.execute("SELECT created_at FROM tasktrail.tasks WHERE id = 1").fetchone() == (
-        right,
-    )
+    assert admin.execute(created_at).fetchall() == [(right,)]
 
 
 EVERYTHING = Span(0)

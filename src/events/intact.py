@@ -122,8 +122,8 @@ def follow(
 ) -> End:
     """Check all events of a user, oldest first, and add them to ``replay`` if there is one.
 
-    ``exported``: they come from a bundle, where bodies are in canonical form and hold nothing
-    but what they should, and streams begin with what begins them.
+    ``exported``: they come from a bundle, where actors and bodies are in canonical form, bodies
+    hold nothing but what they should, and streams begin with what begins them.
 
     Raises: Doubt.
     """
@@ -173,8 +173,10 @@ class _Walk:
             begins = [kind.begins for kind in kinds]
             _require(list(map(eq, these.streams, positions)) == begins)
             _require([version == 1 for version in these.versions] == begins)
-        ends = [kind.header_end for kind in kinds]
-        found = content_hashes(map(_start, these.actors), these.ids, ends)
+        starts = [_start(actor) for actor in these.actors]
+        if self._exported:
+            _require(starts == [header_start(actor) for actor in these.actors])
+        found = content_hashes(starts, these.ids, [kind.header_end for kind in kinds])
         _require(found == list(these.contents))
         micros = [at + _FROM_1970_TO_2000 for at in times]
         before = (self._hash, *these.hashes[:-1])

@@ -7,7 +7,7 @@ does not know, such as a type from a newer version, it may doubt in vain. A test
 asks both. Pure.
 
 The events are checked a hundred at a time and column by column, not one by one: a short loop that
-does one thing to many stays in the processor's nearest memory, and takes two thirds of the time.
+does one thing to many stays in the processor's nearest memory, and takes up to a third less time.
 """
 
 import struct

@@ -29,7 +29,7 @@ from bench.server import Server
 from mcp_server.commands.jobs import collect_garbage_seldom, connected
 from mcp_server.commands.seed import fill, user_name
 from mcp_server.evidence.bundle import verify_bundle
-from projections.spans import plan
+from projections.spans import UNCUT, plan
 from projections.verify import verify
 
 
@@ -102,7 +102,7 @@ def _export(postgres: Server, file: Path) -> int:
 
 def _verify(postgres: Server) -> None:
     with connected(postgres.admin) as connection:
-        for span in plan(connection, None)[1]:
+        for span in plan(connection, None, UNCUT)[1]:
             assert verify(connection, span).findings == []
 
 

@@ -59,6 +59,12 @@ STREAM_TYPES: Mapping[type[BaseModel], StreamType] = {
     ConversationRestored: "conversation",
     LedgerErased: "ledger",
 }
+BEGINNINGS = frozenset({"TaskCreated", "ConversationCreated", "LedgerErased"})
+"""The types that begin a stream; its id is then their position."""
+
+BODY_PARTS = frozenset({"data", "reason"})
+"""What a body is made of: the event's data and why it came about, null if nobody said."""
+
 TYPES: Mapping[str, type[Any]] = {cls.__name__: cls for cls in STREAM_TYPES}
 _DEFAULTS = {
     name: {key: of.get_default(call_default_factory=True) for key, of in cls.model_fields.items()}

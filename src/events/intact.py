@@ -1,41 +1,59 @@
 """Is a ledger intact? Yes, or "I doubt it": the checks of ``ledger.Chain``, and the fold, at once.
 
 Nearly every ledger that is verified is intact. So first it is asked quickly whether it is, and only
-if not, ``Chain`` is asked what is wrong. The loop in here has no words for that, makes no records,
+if not, ``Chain`` is asked what is wrong. What is in here has no words for that, makes no records,
 and takes the columns as the database sends them. It never passes what ``Chain`` objects to; what it
 does not know, such as a type from a newer version, it may doubt in vain. A test forges ledgers and
 asks both. Pure.
+
+The events are checked a hundred at a time and column by column, not one by one: a short loop that
+does one thing to many stays in the processor's nearest memory, and takes up to a third less time.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from itertools import compress, islice
+from operator import eq
 from typing import Any, NamedTuple
 
 from orjson import loads
 
-from events.catalog import STREAM_TYPES, VERSIONS, UnknownEvent, decoder
+from events.catalog import (
+    BEGINNINGS,
+    BODY_PARTS,
+    STREAM_TYPES,
+    VERSIONS,
+    UnknownEvent,
+    decoder,
+)
 from events.ledger import (
     SALT_BYTES,
     Head,
-    commit_to,
+    commitments,
+    content_hashes,
     genesis,
-    hash_header,
     header_end,
+    header_start,
     jcs,
-    link,
+    jcs_of_many,
+    links,
 )
 from events.replay import FOLDS, Replay
 from events.stamp import Stamp
 
 Columns = tuple[Any, ...]
-"""An event: user, position, kind, stream, version, event id, command id, actor, commitment, body,
-salt, content hash, hash, time.
+"""An event: user, position, kind, stream, version, ids, actor, commitment, body, salt, content
+hash, hash, time.
 
-The kind (stream type, type and schema version, with a space between), the ids, the actor and the
-body (these two are JSON) are bytes. The time is in microseconds since 2000, as Postgres sends it;
-the replay gets it like that, and never looks at it.
+The kind (stream type, type and schema version, with a space between), the ids (as
+``ledger.header_ids`` puts them together), the actor and the body (these two are JSON) are bytes.
+The time is in microseconds since 2000, as Postgres sends it; the replay gets it like that, and
+never looks at it.
 """
+
+AT_ONCE = 100
+"""Events whose columns are checked together."""
 
 _FROM_1970_TO_2000 = 946_684_800_000_000
 
@@ -51,10 +69,43 @@ class End(NamedTuple):
     at: int
 
 
-def _kind(stream_type: str, type_: str, version: int) -> tuple[Any, ...]:
-    """Return what is the same for all events of a kind."""
+class _Columns(NamedTuple):
+    """Some events, column by column."""
+
+    users: tuple[bytes, ...]
+    positions: tuple[int, ...]
+    kinds: tuple[bytes, ...]
+    streams: tuple[int, ...]
+    versions: tuple[int, ...]
+    ids: tuple[bytes, ...]
+    actors: tuple[bytes, ...]
+    commitments: tuple[bytes, ...]
+    bodies: tuple[Any, ...]
+    salts: tuple[Any, ...]
+    contents: tuple[bytes, ...]
+    hashes: tuple[bytes, ...]
+    times: tuple[int, ...]
+
+
+_BODY = _Columns._fields.index("bodies")
+_NOTHING = _Columns(*[()] * len(_Columns._fields))
+
+
+class _Kind(NamedTuple):
+    """What is the same for all events of a kind."""
+
+    stream_type: str
+    begins: bool
+    erases: bool
+    header_end: bytes
+    decode: Callable[[Any], Any]
+    fold: Callable[[Replay, Any, int, Stamp], None]
+
+
+def _kind(stream_type: str, type_: str, version: int) -> _Kind:
+    begins, erases = type_ in BEGINNINGS, type_ == "LedgerErased"
     end = header_end(type_, version, stream_type)
-    return stream_type, type_ == "LedgerErased", end, decoder(type_, version), FOLDS[type_]
+    return _Kind(stream_type, begins, erases, end, decoder(type_, version), FOLDS[type_])
 
 
 _KINDS = {
@@ -66,81 +117,127 @@ _ODD = (ValueError, TypeError, LookupError, UnknownEvent, struct.error)
 """What reading odd values raises."""
 
 
-def follow(user_id: str, events: Iterable[Columns], replay: Replay | None) -> End:
+def follow(
+    user_id: str, events: Iterable[Columns], replay: Replay | None, exported: bool = False
+) -> End:
     """Check all events of a user, oldest first, and add them to ``replay`` if there is one.
+
+    ``exported``: they come from a bundle, where actors and bodies are in canonical form, bodies
+    hold nothing but what they should, and streams begin with what begins them.
 
     Raises: Doubt.
     """
+    walk = _Walk(user_id, replay, exported)
+    events = iter(events)
     try:
-        return _follow(user_id, events, replay)
+        while some := list(islice(events, AT_ONCE)):
+            walk.add(some)
     except _ODD as odd:
         raise Doubt from odd
+    return walk.end()
 
 
-def _follow(user_id: str, events: Iterable[Columns], replay: Replay | None) -> End:
-    """One flat loop over plain columns: in here every call costs a hundredth of an event's time,
-    and an object for each event a fortieth.
+class _Walk:
+    """A way along one ledger. What it is given are columns: as many values in each as events."""
 
-    Raises: Doubt, and ``_ODD``.
-    """
-    last, previous, latest = 0, genesis(user_id), -_FROM_1970_TO_2000
-    without_body = erased_through = 0
-    versions: dict[str, dict[int, int]] = {stream_type: {} for stream_type in STREAM_TYPES.values()}
-    for (
-        _,
-        position,
-        kind,
-        stream_id,
-        version,
-        event_id,
-        command_id,
-        actor,
-        commitment,
-        text,
-        salt,
-        content_hash,
-        hash_,
-        at,
-    ) in events:
-        stream_type, erases, end, decode, fold = _KINDS[kind]
-        streams = versions[stream_type]
-        micros = at + _FROM_1970_TO_2000
-        if (
-            position != last + 1
-            or version != streams.get(stream_id, 0) + 1
-            or at < latest
-            or hash_header(_canonical(actor), command_id, commitment, event_id, end) != content_hash
-            or link(previous, content_hash, position, stream_id, version, micros) != hash_
-        ):
-            raise Doubt
-        if text is None:
-            if salt is not None or erases:
+    def __init__(self, user_id: str, replay: Replay | None, exported: bool) -> None:
+        self._replay = replay
+        self._exported = exported
+        self._last, self._hash, self._latest = 0, genesis(user_id), -_FROM_1970_TO_2000
+        self._versions: dict[str, dict[int, int]] = {name: {} for name in STREAM_TYPES.values()}
+        self._without_body = self._erased_through = 0
+
+    def add(self, events: list[Columns]) -> None:
+        """Check the next events. Raises: Doubt, and ``_ODD``."""
+        columns = _Columns(*zip(*events, strict=True))
+        self._check_chain(columns)
+        if None in columns.bodies:
+            self._pass_over(_Columns(*zip(*[e for e in events if e[_BODY] is None], strict=True)))
+            events = [event for event in events if event[_BODY] is not None]
+            columns = _Columns(*zip(*events, strict=True)) if events else _NOTHING
+        self._check_bodies(columns)
+
+    def end(self) -> End:
+        """Return where it ended. Raises: Doubt."""
+        _require(self._without_body <= self._erased_through)
+        return End(Head(self._last, self._hash), self._latest)
+
+    def _check_chain(self, these: _Columns) -> None:
+        """Check positions, times and versions, content hashes and links."""
+        positions, times = these.positions, these.times
+        kinds = [_KINDS[kind] for kind in these.kinds]
+        _require(positions == tuple(range(self._last + 1, self._last + 1 + len(positions))))
+        _require(times[0] >= self._latest and sorted(times) == list(times))
+        self._count([kind.stream_type for kind in kinds], these.streams, these.versions)
+        if self._exported:
+            begins = [kind.begins for kind in kinds]
+            _require(list(map(eq, these.streams, positions)) == begins)
+            _require([version == 1 for version in these.versions] == begins)
+        starts = [_start(actor) for actor in these.actors]
+        if self._exported:
+            _require(starts == [header_start(actor) for actor in these.actors])
+        found = content_hashes(starts, these.ids, [kind.header_end for kind in kinds])
+        _require(found == list(these.contents))
+        micros = [at + _FROM_1970_TO_2000 for at in times]
+        before = (self._hash, *these.hashes[:-1])
+        follow_on = links(before, these.contents, positions, these.streams, these.versions, micros)
+        _require(follow_on == list(these.hashes))
+        self._last, self._hash, self._latest = positions[-1], these.hashes[-1], times[-1]
+
+    def _count(self, types: list[str], streams: tuple[int, ...], versions: tuple[int, ...]) -> None:
+        """Check that in each stream the versions follow each other."""
+        for type_, stream, version in zip(types, streams, versions, strict=True):
+            known = self._versions[type_]
+            if version != known.get(stream, 0) + 1:
                 raise Doubt
-            without_body = position
-        else:
-            body = loads(text)
-            if len(salt) != SALT_BYTES or commit_to(body, salt) != commitment:
-                raise Doubt
-            data = body["data"]
-            if erases:
-                erased_through = max(erased_through, _through(data, position))
-            if replay is not None:
-                fold(replay, decode(data), stream_id, Stamp(position, version, at))
-        streams[stream_id] = version
-        last, previous, latest = position, hash_, at
-    if without_body > erased_through:
+            known[stream] = version
+
+    def _pass_over(self, these: _Columns) -> None:
+        """Remember the last of those without a body: a later erasure must cover it."""
+        _require(not any(_KINDS[kind].erases for kind in these.kinds))
+        _require(set(these.salts) == {None})
+        self._without_body = these.positions[-1]
+
+    def _check_bodies(self, these: _Columns) -> None:
+        """Check the commitments, read the events and fold them."""
+        kinds = [_KINDS[kind] for kind in these.kinds]
+        bodies = [loads(text) for text in these.bodies]
+        canonical = jcs_of_many(bodies)
+        _require(all(len(salt) == SALT_BYTES for salt in these.salts))
+        _require(commitments(canonical, these.salts) == list(these.commitments))
+        data = [body["data"] for body in bodies]
+        erasures = [kind.erases for kind in kinds]
+        if True in erasures:
+            for position, erasure in compress(zip(these.positions, data, strict=True), erasures):
+                self._erased_through = max(self._erased_through, _through(erasure, position))
+        if self._exported:
+            _require(canonical == list(these.bodies))
+            _require(all(body.keys() == BODY_PARTS for body in bodies))
+        if self._exported or self._replay is not None:
+            read = [kind.decode(of) for kind, of in zip(kinds, data, strict=True)]
+            self._fold(kinds, read, these)
+
+    def _fold(self, kinds: list[_Kind], read: list[Any], these: _Columns) -> None:
+        if self._replay is not None:
+            stamps = map(
+                Stamp._make, zip(these.positions, these.versions, these.times, strict=True)
+            )
+            for kind, event, stream, stamp in zip(kinds, read, these.streams, stamps, strict=True):
+                kind.fold(self._replay, event, stream, stamp)
+
+
+def _require(right: bool) -> None:
+    if not right:
         raise Doubt
-    return End(Head(last, previous), latest)
 
 
 @lru_cache(maxsize=1000)  # a client does many things, and without a trace they have one actor
-def _canonical(actor: bytes) -> bytes:
-    return jcs(loads(actor))
+def _start(actor: bytes) -> bytes:
+    return header_start(jcs(loads(actor)))
 
 
 def _through(data: Any, position: int) -> int:
     """Return up to where an erasure says that it erased: before its own position."""
     through = data["through"]
-    if type(through) is not int or through >= position:
-        raise Doubt
-    return through
+    _require(type(through) is int and through < position)
+    return int(through)

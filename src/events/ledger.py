@@ -86,15 +86,26 @@ def jcs(value: Json) -> bytes:
     Raises: NotOurs, when it is no object, or there is a float in it (orjson would write NaN as
     null), a larger integer, a lone surrogate, or too deep a nest.
     """
-    if type(value) is not dict:
+    return jcs_of_many([value])[0]
+
+
+def jcs_of_many(values: list[Json]) -> list[bytes]:
+    """Return the canonical form of each of ``values``, quicker than ``jcs`` one by one.
+
+    Raises: NotOurs, when it would for one of them.
+    """
+    if any(type(value) is not dict for value in values):
         raise NotOurs("it is no object")
     try:
-        canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
+        canonical = [orjson.dumps(value, None, _CANONICAL) for value in values]
     except orjson.JSONEncodeError as error:
         raise NotOurs(str(error)) from error
-    if _holds_float(value):
+    if any(map(_holds_float, values)):
         raise NotOurs("a number in it is no integer")
     return canonical
+
+
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
 
 def _holds_float(value: Json | list[Any]) -> bool:
@@ -108,20 +119,31 @@ def _holds_float(value: Json | list[Any]) -> bool:
 
 
 def commit_to(body: Json, salt: bytes) -> bytes:
-    """Return the commitment to ``body``; ``salt`` is SALT_BYTES random bytes.
+    """Return the commitment to ``body``; ``salt`` is SALT_BYTES random bytes. Raises: NotOurs."""
+    canonical = jcs(body)
+    if len(salt) != SALT_BYTES:
+        return hmac.digest(salt, _BODY_TAG + canonical, "sha256")
+    return commitments([canonical], [salt])[0]
+
+
+def commitments(bodies: Iterable[bytes], salts: Iterable[bytes]) -> list[bytes]:
+    """Return the commitment to each body, in canonical form, with its salt of SALT_BYTES bytes.
 
     HMAC-SHA-256 (RFC 2104) for a key of that length takes half the time of the library's.
     """
-    message = _BODY_TAG + jcs(body)
-    if len(salt) != SALT_BYTES:
-        return hmac.digest(salt, message, "sha256")
-    inner = sha256(salt.translate(_INNER) + _INNER_REST + message).digest()
-    return sha256(salt.translate(_OUTER) + _OUTER_REST + inner).digest()
+    return [
+        sha256(
+            salt.translate(_OUTER)
+            + _OUTER_REST
+            + sha256(salt.translate(_INNER) + _INNER_REST + body).digest()
+        ).digest()
+        for body, salt in zip(bodies, salts, strict=True)
+    ]
 
 
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
-_INNER_REST = b"\x36" * (64 - SALT_BYTES)
+_INNER_REST = b"\x36" * (64 - SALT_BYTES) + _BODY_TAG
 _OUTER_REST = b"\x5c" * (64 - SALT_BYTES)
 
 
@@ -135,27 +157,35 @@ def hash_content(
     commitment: bytes,
 ) -> bytes:
     """Return the content hash; both ids as lower-case text with hyphens. Raises: NotOurs."""
+    ids = header_ids(command_id.encode(), commitment, event_id.encode())
     end = header_end(type_, schema_version, stream_type)
-    return hash_header(jcs(actor), command_id.encode(), commitment, event_id.encode(), end)
+    return content_hashes([header_start(jcs(actor))], [ids], [end])[0]
 
 
-def hash_header(
-    actor: bytes, command_id: bytes, commitment: bytes, event_id: bytes, end: bytes
-) -> bytes:
-    """Return the content hash. ``actor`` is canonical; ``end`` is what ``header_end`` returns."""
-    header = _HEADER % (actor, command_id, hexlify(commitment), event_id, end)
-    return sha256(header).digest()
+def content_hashes(
+    starts: Iterable[bytes], ids: Iterable[bytes], ends: Iterable[bytes]
+) -> list[bytes]:
+    """Return content hashes. Each header is put together of three parts, in the order of its keys:
+    faster than making an object of it first."""
+    parts = zip(starts, ids, ends, strict=True)
+    return [sha256(start + its_ids + end).digest() for start, its_ids, end in parts]
 
 
-# The header in the order of its keys: faster than making an object of it first.
-_HEADER = _EVENT_TAG + b'{"actor":%b,"command_id":"%b","commitment":"%b","event_id":"%b",%b'
+def header_start(actor: bytes) -> bytes:
+    """Return a header up to the first id, and the tag before it; ``actor`` is canonical."""
+    return _EVENT_TAG + b'{"actor":' + actor + b',"command_id":"'
+
+
+def header_ids(command_id: bytes, commitment: bytes, event_id: bytes) -> bytes:
+    """Return a header from the first id to the last (``projections.glance`` has Postgres do it)."""
+    return b'%b","commitment":"%b","event_id":"%b' % (command_id, hexlify(commitment), event_id)
 
 
 @lru_cache(maxsize=1000)  # there are some twenty, but a forger may make more
 def header_end(type_: str, schema_version: int, stream_type: str) -> bytes:
-    """Return the last four members of a header, and its brace. Raises: NotOurs."""
+    """Return what comes after a header's last id. Raises: NotOurs."""
     last = {"schema_version": schema_version, "stream_type": stream_type, "type": type_, "v": 1}
-    return jcs(last)[1:]
+    return b'",' + jcs(last)[1:]
 
 
 def genesis(user_id: str) -> bytes:
@@ -172,7 +202,24 @@ def link(
     previous: bytes, content_hash: bytes, position: int, stream_id: int, version: int, at: int
 ) -> bytes:
     """Return the hash of an event at its place; ``at`` in microseconds since 1970."""
-    return sha256(previous + content_hash + _place(position, stream_id, version, at)).digest()
+    return links([previous], [content_hash], [position], [stream_id], [version], [at])[0]
+
+
+def links(
+    previous: Iterable[bytes],
+    contents: Iterable[bytes],
+    positions: Iterable[int],
+    streams: Iterable[int],
+    versions: Iterable[int],
+    times: Iterable[int],
+) -> list[bytes]:
+    """Return ``link`` of each."""
+    return [
+        sha256(before + content_hash + place).digest()
+        for before, content_hash, place in zip(
+            previous, contents, map(_place, positions, streams, versions, times), strict=True
+        )
+    ]
 
 
 class Chain:
@@ -230,9 +277,9 @@ class Chain:
         self._check_body(position, type_, body, salt, commitment)
         try:
             who = actor if isinstance(actor, bytes) else jcs(actor)
-            by, of = str(command_id).encode(), str(event_id).encode()
+            ids = header_ids(str(command_id).encode(), commitment, str(event_id).encode())
             end = header_end(type_, schema_version, stream_type)
-            intact = hash_header(who, by, commitment, of, end) == content_hash
+            intact = content_hashes([header_start(who)], [ids], [end]) == [content_hash]
         except NotOurs:  # a value that the format forbids has no hash
             intact = False
         if not intact:

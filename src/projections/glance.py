@@ -61,11 +61,12 @@ def _read_ledgers(seen: Snapshot) -> dict[str, End]:
 
 
 def _read_events(seen: Snapshot) -> Iterator[tuple[Any, ...]]:
-    """Yield the columns that ``follow`` takes."""
+    """Yield the columns that ``follow`` takes. The ids are ``ledger.header_ids``."""
     return seen.raw_rows(
         f"""
         SELECT e.user_id, e.position, concat_ws(' ', e.stream_type, e.type, e.schema_version),
-               e.stream_id, e.version, e.event_id::text, e.command_id::text, e.actor::text,
+               e.stream_id, e.version, e.command_id || '","commitment":"'
+               || encode(e.commitment, 'hex') || '","event_id":"' || e.event_id, e.actor::text,
                e.commitment, e.body::text, e.salt, e.content_hash, e.hash,
                {ticks("e.recorded_at")}
         FROM tasktrail.events e

@@ -499,6 +499,19 @@ async def test_a_big_user_is_verified_in_parts(
     } <= verified(operator)
 
 
+@pytest.mark.usefixtures("small_spans", "ann")
+@pytest.mark.parametrize("user_id", ["ann", None])
+def test_a_user_with_few_enough_events_stays_whole(
+    operator: Connection[Any], user_id: str | None
+) -> None:
+    uncut = list(plan(operator, user_id, uncut=10)[1])
+    assert all(span.whole for span in uncut)
+    reports = [verify(operator, span) for span in uncut]
+    assert sum(report.events for report in reports) == (10 if user_id else 20)
+    assert not any(report.findings for report in reports)
+    assert not all(span.whole for span in plan(operator, user_id, uncut=9)[1])
+
+
 @pytest.mark.usefixtures("ann")
 async def test_the_command_names_what_it_found(
     database: Database, forger: Connection[Any], tasktrail: Run

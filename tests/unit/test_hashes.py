@@ -20,6 +20,7 @@ from events.ledger import (
     genesis,
     hash_content,
     jcs,
+    jcs_of_many,
     link,
     microseconds,
 )
@@ -78,6 +79,17 @@ def nested(depth: int) -> Json:
 def test_what_the_format_does_not_allow_has_no_canonical_form(value: Any) -> None:
     with pytest.raises(NotOurs):
         jcs(value)
+
+
+@given(st.lists(OBJECT, max_size=4))
+def test_many_values_have_the_forms_that_each_has(values: list[Json]) -> None:
+    assert jcs_of_many(values) == [jcs(value) for value in values]
+
+
+@pytest.mark.parametrize("bad", [{"a": [0.5]}, {"a": 2**53}, [], None])
+def test_one_that_has_none_is_found_among_many(bad: Any) -> None:
+    with pytest.raises(NotOurs):
+        jcs_of_many([{"a": 1}, bad, {"a": 2}])
 
 
 def test_the_deepest_body_has_one() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from events import intact
 from events.catalog import TYPES, UnknownEvent
 from events.intact import Columns, Doubt, End, follow
 from events.ledger import (
@@ -20,6 +22,7 @@ from events.ledger import (
     commit_to,
     genesis,
     hash_content,
+    header_ids,
     link,
     microseconds,
     verify,
@@ -56,8 +59,9 @@ def columns(record: Record) -> Columns:
         kind.encode(),
         record.stream_id,
         record.version,
-        str(record.event_id).encode(),
-        str(record.command_id).encode(),
+        header_ids(
+            str(record.command_id).encode(), record.commitment, str(record.event_id).encode()
+        ),
         orjson.dumps(record.actor),
         record.commitment,
         None if record.body is None else orjson.dumps(record.body),
@@ -92,10 +96,11 @@ def head_of(records: Sequence[Record]) -> Head:
     return Head(records[-1].position, records[-1].hash) if records else Head(0, genesis(USER))
 
 
-def quickly(records: Sequence[Record], replay: Replay | None) -> bool:
-    """Return whether the quick check passes them."""
+def quickly(records: Sequence[Record], replay: Replay | None, at_once: int = 100) -> bool:
+    """Return whether the quick check passes them, when it takes so many at once."""
     try:
-        end = follow(USER, map(columns, records), replay)
+        with patch.object(intact, "AT_ONCE", at_once):
+            end = follow(USER, map(columns, records), replay)
     except Doubt:
         return False
     at = ticks(records[-1].recorded_at) if records else end.at
@@ -114,11 +119,12 @@ def exactly(records: Sequence[Record], replay: Replay | None) -> bool:
     return True
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 7, 100])
 @pytest.mark.parametrize("records", honest(), ids=["lived", "long", "erased"])
-def test_honest_ledgers_pass_and_fold_to_the_same_rows(records: list[Record]) -> None:
+def test_honest_ledgers_pass_and_fold_to_the_same_rows(records: list[Record], at_once: int) -> None:
     quick, exact = Replay(), Replay()
-    assert quickly(records, quick)
-    assert quickly(records, None)
+    assert quickly(records, quick, at_once)
+    assert quickly(records, None, at_once)
     assert exactly(records, exact)
     assert rows_of(quick) == in_ticks(exact)
 
@@ -252,8 +258,9 @@ def test_the_quick_check_never_passes_what_the_exact_one_objects_to(data: st.Dat
     if data.draw(st.booleans()):
         records = relinked(records)
     quick, exact = Replay(), Replay()
-    passed = quickly(records, quick)
+    at_once = data.draw(st.sampled_from([1, 3, 8, 100]))
+    passed = quickly(records, quick, at_once)
     assert exactly(records, exact) or not passed
-    assert exactly(records, None) or not quickly(records, None)
+    assert exactly(records, None) or not quickly(records, None, at_once)
     if passed:
         assert rows_of(quick) == in_ticks(exact)

@@ -34,7 +34,7 @@ from mcp_server.evidence.note import BadKey, PublicKey
 from mcp_server.evidence.receipt import check_receipt, read_receipt
 from mcp_server.failure import Failure, why
 from projections.finding import Finding
-from projections.spans import plan
+from projections.spans import UNCUT, plan
 from projections.verify import verify as verify_span
 
 Found = list[tuple[str | None, ledger.Finding]]
@@ -115,7 +115,7 @@ def _verify_database(
         with connected(conninfo) as connection:
             if user is None:
                 require_sight(connection)
-            events, spans = plan(connection, user)
+            events, spans = plan(connection, user, UNCUT)
             with WorkProgress("verifying", events) as progress:
                 work = partial(span_by_span, partial(verify_span, words=words))
                 for done in each(conninfo, work, spans, jobs):

@@ -34,6 +34,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_command       record;
+    v_user          text;
     v_event         tasktrail.sealed;
     v_first         tasktrail.idempotency;
     v_head          bigint;
@@ -64,19 +65,17 @@ BEGIN
                 WHERE l.user_id = u.user_id FOR UPDATE SKIP LOCKED
             ) AS l ON true
     LOOP
-        user_id := set_config('tasktrail.user_id', v_command.user_id, true);
+        v_user := set_config('tasktrail.user_id', v_command.user_id, true);
+        user_id := v_user;
         base := v_command.position;
         hash := v_command.hash;
         recorded_at := v_command.last_recorded_at;
         IF base IS NULL THEN
             INSERT INTO tasktrail.ledgers (user_id, position, hash, last_recorded_at)
-            VALUES (
-                v_command.user_id, 0,
-                sha256('\x7461736b747261696c2f6c65646765722f763100'::bytea || convert_to(v_command.user_id, 'UTF8')),
-                'epoch')
+            VALUES (v_user, 0, sha256('\x7461736b747261696c2f6c65646765722f763100'::bytea || convert_to(v_user, 'UTF8')), 'epoch')
             ON CONFLICT (user_id) DO NOTHING;
             SELECT l.position, l.hash, l.last_recorded_at INTO base, hash, recorded_at
-            FROM tasktrail.ledgers l WHERE l.user_id = v_command.user_id FOR UPDATE SKIP LOCKED;
+            FROM tasktrail.ledgers l WHERE l.user_id = v_user FOR UPDATE SKIP LOCKED;
             IF NOT FOUND THEN
                 status := 'locked';
                 RETURN NEXT;
@@ -87,7 +86,7 @@ BEGIN
         -- 2. Has this key been used?
         IF v_command.key IS NOT NULL THEN
             SELECT i.* INTO v_first
-            FROM tasktrail.idempotency i WHERE i.user_id = v_command.user_id AND i.key = v_command.key;
+            FROM tasktrail.idempotency i WHERE i.user_id = v_user AND i.key = v_command.key;
             IF FOUND THEN
                 status := 'idempotency_conflict';
                 IF v_first.request_hash = v_command.request_hash THEN
@@ -112,7 +111,7 @@ BEGIN
             FROM jsonb_to_recordset(v_command.expected) AS x(stream_type text, stream_id bigint, version bigint)
             LEFT JOIN LATERAL (
                 SELECT e.version FROM tasktrail.events e
-                WHERE e.user_id = v_command.user_id AND e.stream_type = x.stream_type AND e.stream_id = x.stream_id
+                WHERE e.user_id = v_user AND e.stream_type = x.stream_type AND e.stream_id = x.stream_id
                 ORDER BY e.version DESC LIMIT 1
             ) e ON true
             WHERE coalesce(e.version, 0) <> x.version;
@@ -140,14 +139,14 @@ BEGIN
                 hash || decode(v_event.content_hash, 'hex') || int8send(v_head)
                 || int8send(v_stream_id) || int8send(v_event.version) || int8send(v_microseconds));
             v_events := v_events || ROW(  -- in the order of the table's columns
-                v_command.user_id, v_head, v_event.stream_type, v_stream_id, v_event.version, v_event.type,
+                v_user, v_head, v_event.stream_type, v_stream_id, v_event.version, v_event.type,
                 v_event.schema_version, v_event.event_id, v_command.command_id, v_command.actor,
                 decode(v_event.commitment, 'hex'), v_event.body, decode(v_event.salt, 'hex'),
                 decode(v_event.content_hash, 'hex'), hash, recorded_at)::tasktrail.events;
         END LOOP;
 
         v_accepted := v_accepted || ROW(  -- in the order of the type's fields
-            v_command.user_id, base, recorded_at, v_head, hash, v_command.key, v_command.request_hash,
+            v_user, base, recorded_at, v_head, hash, v_command.key, v_command.request_hash,
             v_command.result, v_command.tasks, v_command.conversations, v_command.messages,
             v_command.similar_to, NULL)::tasktrail.accepted;
         v_keys := v_keys OR v_command.key IS NOT NULL;
@@ -167,15 +166,15 @@ BEGIN
             FROM unnest(v_accepted) AS a, LATERAL (
                 SELECT jsonb_object_agg(x.title, x.ids) AS alike
                 FROM (
-                    SELECT k.title, ARRAY(
+                    SELECT u.title, ARRAY(
                         SELECT t.id FROM tasktrail.tasks t
-                        WHERE t.user_id = k.user_id AND t.status = 0 AND t.title_key = k.title_key
+                        WHERE t.user_id = u.user_id AND t.status = 0 AND t.title_key = u.title_key
                         ORDER BY t.id DESC LIMIT 10) AS ids
                     FROM (
                         SELECT set_config('tasktrail.user_id', a.user_id, true) AS user_id,
                             w.title, tasktrail.title_key(w.title) AS title_key
                         FROM unnest(string_to_array(a.similar_to, E'\n')) AS w(title) OFFSET 0
-                    ) AS k
+                    ) AS u
                 ) AS x
                 WHERE x.ids <> '{}'
             ) AS s);

@@ -1,6 +1,3 @@
-DROP INDEX IF EXISTS tasktrail.tasks_search;
-CREATE INDEX tasks_search ON tasktrail.tasks USING gin ((ARRAY[user_id]), search);
-
 -- Full-text search over the tasks of the user that as_user has set for this statement: `p_user` is
 -- what as_user returned, so that it is called first. `in_title`: all words of the question are there.
 --

@@ -17,6 +17,7 @@ _FOLDER = Path(__file__).parents[1] / "sql"
 _FILES = (
     "searchable",
     "derive_task",
+    "tasks_search",
     "search_tasks",
     "sealed",
     "accepted",

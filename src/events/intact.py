@@ -30,6 +30,7 @@ from events.catalog import (
 from events.ledger import (
     SALT_BYTES,
     Head,
+    commitment_in,
     commitments,
     content_hashes,
     genesis,
@@ -43,13 +44,13 @@ from events.replay import FOLDS, Replay
 from events.stamp import Stamp
 
 Columns = tuple[Any, ...]
-"""An event: user, position, kind, stream, version, ids, actor, commitment, body, salt, content
-hash, hash, time.
+"""An event: user, position, kind, stream, version, ids, actor, body, salt, content hash, hash and
+time.
 
 The kind (stream type, type and schema version, with a space between), the ids (as
-``ledger.header_ids`` puts them together), the actor and the body (these two are JSON) are bytes.
-The time is in microseconds since 2000, as Postgres sends it; the replay gets it like that, and
-never looks at it.
+``ledger.header_ids`` puts them together, the commitment among them), the actor and the body (these
+two are JSON) are bytes. The time is in microseconds since 2000, as Postgres sends it; the replay
+gets it like that, and never looks at it.
 """
 
 AT_ONCE = 100
@@ -79,7 +80,6 @@ class _Columns(NamedTuple):
     versions: tuple[int, ...]
     ids: tuple[bytes, ...]
     actors: tuple[bytes, ...]
-    commitments: tuple[bytes, ...]
     bodies: tuple[Any, ...]
     salts: tuple[Any, ...]
     contents: tuple[bytes, ...]
@@ -204,7 +204,7 @@ class _Walk:
         bodies = [loads(text) for text in these.bodies]
         canonical = jcs_of_many(bodies)
         _require(all(len(salt) == SALT_BYTES for salt in these.salts))
-        _require(commitments(canonical, these.salts) == list(these.commitments))
+        _require(commitments(canonical, these.salts) == list(map(commitment_in, these.ids)))
         data = [body["data"] for body in bodies]
         erasures = [kind.erases for kind in kinds]
         if True in erasures:

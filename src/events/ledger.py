@@ -14,7 +14,7 @@ The first three are computed here when a command is decided, the last in SQL und
 
 import hmac
 import struct
-from binascii import hexlify
+from binascii import hexlify, unhexlify
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -179,6 +179,18 @@ def header_start(actor: bytes) -> bytes:
 def header_ids(command_id: bytes, commitment: bytes, event_id: bytes) -> bytes:
     """Return a header from the first id to the last (``projections.glance`` has Postgres do it)."""
     return b'%b","commitment":"%b","event_id":"%b' % (command_id, hexlify(commitment), event_id)
+
+
+def commitment_in(ids: bytes) -> bytes:
+    """Return the commitment in ``header_ids``: the very one that is hashed with them, whatever
+    whoever put them together may say it was. Raises: ValueError."""
+    if len(ids) != _IDS:
+        raise ValueError("an id or the commitment is not as long as it should be")
+    return unhexlify(ids[_COMMITMENT])
+
+
+_IDS = len(header_ids(b"-" * 36, bytes(32), b"-" * 36))
+_COMMITMENT = slice(52, 116)
 
 
 @lru_cache(maxsize=1000)  # there are some twenty, but a forger may make more

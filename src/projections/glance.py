@@ -67,7 +67,7 @@ def _read_events(seen: Snapshot) -> Iterator[tuple[Any, ...]]:
         SELECT e.user_id, e.position, concat_ws(' ', e.stream_type, e.type, e.schema_version),
                e.stream_id, e.version, e.command_id || '","commitment":"'
                || encode(e.commitment, 'hex') || '","event_id":"' || e.event_id, e.actor::text,
-               e.commitment, e.body::text, e.salt, e.content_hash, e.hash,
+               e.body::text, e.salt, e.content_hash, e.hash,
                {ticks("e.recorded_at")}
         FROM tasktrail.events e
         WHERE {seen.span.users("e")} ORDER BY e.user_id, e.position

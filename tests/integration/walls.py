@@ -20,7 +20,7 @@ from tests.integration.agents import TABLES
 COMMIT = Path(__file__).parents[2] / "migrations" / "sql" / "commit_commands.sql"
 # `u` is still named, so that the user is set before a row is looked at, but any row will do.
 _IN_A_READ = re.compile(r"\b((?:\w+\.)?user_id) = u\b")
-_IN_THE_COMMIT = re.compile(r"\b\w\.user_id = (\w+\.user_id)\b")
+_IN_THE_COMMIT = re.compile(r"\b\w\.user_id = (v_user|u\.user_id)\b")
 
 
 def admin(database: Database) -> psycopg.Connection[Any]:

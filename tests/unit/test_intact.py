@@ -63,7 +63,6 @@ def columns(record: Record) -> Columns:
             str(record.command_id).encode(), record.commitment, str(record.event_id).encode()
         ),
         orjson.dumps(record.actor),
-        record.commitment,
         None if record.body is None else orjson.dumps(record.body),
         record.salt,
         record.content_hash,

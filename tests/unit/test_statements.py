@@ -29,8 +29,8 @@ TABLES = {
 _MENTION = re.compile(rf"\btasktrail\.(?:{'|'.join(TABLES)})\b")
 _OF_THE_USER = re.compile(r"\b(?:\w+\.)?user_id = u\b")
 _OF_ONE_USER = re.compile(
-    r"\buser_id = [pv]_user\b|(?:VALUES \(\s*|SELECT\s+)[pv]_user\b"
-    r"|SELECT\s+set_config\('tasktrail\.user_id', (?P<row>\w+)\.user_id, true\)"
+    r"\buser_id = (?:[pv]_user|u\.user_id)\b|(?:VALUES \(\s*|SELECT\s+)[pv]_user\b"
+    r"|SELECT\s+set_config\('tasktrail\.user_id', (?P<row>\w+)\.user_id, true\)(?! AS)"
 )
 _TYPE = re.compile(r"v_\w+\s+tasktrail\.\w+(?:\[\])?(?: :=|;)|::tasktrail\.\w+")
 

@@ -89,7 +89,6 @@ class Glance:
             int(version),
             b'%b","commitment":"%b","event_id":"%b' % (command_id, commitment, event_id),
             actor,
-            unhexlify(commitment),
             body,
             None if salt is None else unhexlify(salt),
             unhexlify(content_hash),

@@ -33,7 +33,10 @@ class Wrong(NamedTuple):
                     what = f"is not as in the ledger{_shown(is_, should, show)}"
                     yield self._finding("different", field, what)
             if self.stale is not None:
-                yield self._finding("different", self.stale, "is not as the other columns say")
+                what = "is not as the other columns say"
+                if self.stale == "search":  # which a mending of rows that differ does not see
+                    what += ": rebuild-projections --rewrite derives it anew"
+                yield self._finding("different", self.stale, what)
 
     def _finding(self, kind: Kind, field: str | None, what: str) -> Finding:
         return Finding(self.user_id, self.table.name, self.id, kind, field, what)

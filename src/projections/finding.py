@@ -23,3 +23,13 @@ class Finding(NamedTuple):
         user = self.user_id if self.user_id.isprintable() else ascii(self.user_id)
         field = f" {self.field}" if self.field else ""
         return f"{user} {self.table} {self.id}{field}: {self.what}"
+
+
+class Report(NamedTuple):
+    """What there was in a span, how many rows were ``mended``, and what was or is wrong."""
+
+    users: int
+    events: int
+    rows: int
+    mended: int
+    findings: list[Finding]

@@ -1,6 +1,6 @@
 """Verify a span at a glance: whether all is right, quickly, and no word on what is wrong.
 
-As ``projections.verify`` in everything else: one snapshot, every event, every read row.
+As ``projections.exact`` in everything else: one snapshot, every event, every read row.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from typing import Any
 from events.intact import Doubt, End, follow
 from events.ledger import Head
 from events.replay import Replay
+from projections.finding import Report
 from projections.read_tables import READ_TABLES, ReadTable
-from projections.rebuild import Report
 from projections.snapshot import Snapshot, ticks
 
 _NOTHING = End(Head(0, b""), 0)

@@ -14,12 +14,13 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg import Connection
 
+from projections.chains import Belief
 from projections.compare import Wrong, compare
-from projections.finding import Finding
+from projections.finding import Report
 from projections.fold import fold_span
 from projections.mend import Drift, Mended, mend
 from projections.read_tables import READ_TABLES
@@ -28,16 +29,6 @@ from projections.spans import Span
 
 Connect = Callable[[], AbstractContextManager[Connection[Any]]]
 """Lends a connection in autocommit mode."""
-
-
-class Report(NamedTuple):
-    """What there was in a span, how many rows were ``mended``, and what was or is wrong."""
-
-    users: int
-    events: int
-    rows: int
-    mended: int
-    findings: list[Finding]
 
 
 def rebuild(
@@ -49,15 +40,17 @@ def rebuild(
     MENDERS + 1 of them are in memory. ``rewrite``: write every row, so that what the database
     derives from it is derived anew. ``tell``: find for each wrong row what is wrong with it.
     """
+    belief = Belief()
     if not fix:
         with connect() as connection:
             for span in spans:
-                yield scan(connection, span, False, tell)[0]
+                yield belief.sift(connection, span, *scan(connection, span, False, tell))[0]
         return
     with connect() as connection, _menders(connect) as start:
         mending: deque[tuple[Report, Future[Mended]]] = deque()
         for span in spans:
-            report, drifts = scan(connection, span, rewrite, tell)
+            seen = scan(connection, span, rewrite, tell)
+            report, drifts = belief.sift(connection, span, *seen)
             if len(mending) == MENDERS:
                 yield _when_mended(*mending.popleft())
             mending.append((report, start(drifts, not span.whole)))

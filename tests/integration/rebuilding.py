@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from mcp_server.commands.jobs import connected
 from projections import rebuild as projections
-from projections.rebuild import Report
+from projections.finding import Report
 from projections.spans import Span
 
 

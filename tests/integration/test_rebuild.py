@@ -9,6 +9,7 @@ import pytest
 from psycopg import Connection
 
 from events.stamp import iso
+from projections import spans
 from projections.mend import _turn, mend
 from projections.rebuild import scan
 from projections.spans import Span, plan
@@ -179,6 +180,40 @@ async def test_a_wrong_time_is_told_as_one(
 
 
 EVERYTHING = Span(0)
+
+
+FORGE = """
+UPDATE tasktrail.events SET body = jsonb_set(body, '{data,title}', '"forged"')
+WHERE user_id = 'ann' AND position = 1
+"""
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_rows_are_not_mended_by_a_forged_event(
+    operator: Connection[Any],
+    admin: Connection[Any],
+    ann: User,
+    bob: User,
+    monkeypatch: pytest.MonkeyPatch,
+    cut: bool,
+) -> None:
+    """The row may be the last honest copy of what the event said."""
+    await lived(ann)
+    await lived(bob)
+    if cut:
+        monkeypatch.setattr(spans, "BIG", 2)
+    titles = "SELECT user_id, id, title FROM tasktrail.tasks ORDER BY user_id, id"
+    honest = admin.execute(titles).fetchall()
+    with admin.transaction():
+        admin.execute("SET LOCAL session_replication_role = replica")
+        admin.execute(FORGE)
+    admin.execute("UPDATE tasktrail.tasks SET title = 'x' WHERE user_id = 'bob'")
+    for fix in (False, True):
+        lines, totals = run(operator, fix)
+        assert [line for line in lines if line.startswith("ann")] == ["ann events 1 tampered body"]
+        assert {line.split()[1] for line in lines if line.startswith("bob")} == {"tasks"}
+    assert totals.mended == len([row for row in honest if row[0] == "bob"])
+    assert admin.execute(titles).fetchall() == honest
 
 
 async def test_what_is_appended_between_scan_and_lock_is_not_lost(

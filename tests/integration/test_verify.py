@@ -90,7 +90,7 @@ async def test_what_is_right_is_seen_at_a_glance(
         bob = User(app, "bob", erasing)
         await bob.erase()
         await bob.add_task("Begin anew")
-    monkeypatch.setattr("projections.verify._Verifier", None)  # who looks for words
+    monkeypatch.setattr("projections.verify.Verifier", None)  # who looks for words
     assert verified(operator) == set()
     monkeypatch.setattr(spans, "BIG", 3)
     assert verified(operator) == set()
@@ -528,6 +528,23 @@ async def test_the_command_names_what_it_found(
     assert (said.code, len(said.json["findings"]), said.json["events"]) == (1, 6, 10)
     said = await asyncio.to_thread(tasktrail, "verify", "ann", **urls)
     assert said.code == 0
+
+
+@pytest.mark.usefixtures("ann")
+async def test_the_words_of_one_user_are_looked_at_with_the_login_that_may(
+    database: Database, forger: Connection[Any], tasktrail: Run
+) -> None:
+    urls = {"DATABASE_URL": database.app, "ADMIN_DATABASE_URL": database.operator}
+    said = await asyncio.to_thread(tasktrail, "verify", "bob", "--words", **urls)
+    assert said.code == 0
+    forger.execute("ALTER TABLE tasktrail.tasks DISABLE TRIGGER USER")
+    forger.execute("UPDATE tasktrail.tasks SET search = '' WHERE user_id = 'bob'")
+    said = await asyncio.to_thread(tasktrail, "verify", "bob", "--words", **urls)
+    assert said.code == 1
+    assert (
+        "bob tasks 1 search: is not as the other columns say:"
+        " rebuild-projections --rewrite derives it anew"
+    ) in said.out.splitlines()
 
 
 @pytest.mark.usefixtures("ann")

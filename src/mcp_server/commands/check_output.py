@@ -48,7 +48,7 @@ class CheckOutput:
             self._said.update(said)
             return
         for name, value in said.items():
-            sys.stdout.write(f"{name.replace('_', ' ')}: {value}\n")
+            sys.stdout.write(f"{name.replace('_', ' ')}: {'-' if value is None else value}\n")
 
     def end(self, seconds: float) -> None:
         """Write the summary."""

@@ -108,22 +108,21 @@ class Connection(AsyncConnection[Any]):
         """
         if self.pgconn.flush():  # it is long: the rest has to wait until the server has read some
             results: list[PGresult] = await self.wait(generators.execute(self.pgconn))
-            result = results[0]
         else:
-            result = await self._listen()
-        if result.status != expected:
-            raise error_from_result(result)
-        return result
+            results = await self._listen()
+        for result in results:  # rows are sent before their transaction is committed
+            if result.status != expected:
+                raise error_from_result(result)
+        return results[0]
 
-    async def _listen(self) -> PGresult:
-        """Wait for all of the answer; return the first result: there are no more but for errors."""
+    async def _listen(self) -> list[PGresult]:
+        """Wait for all of the answer: a result, and another where an error came after it."""
+        results: list[PGresult] = []
         await self._not_busy()
-        first = result = self.pgconn.get_result()
-        while result is not None:
+        while result := self.pgconn.get_result():
+            results.append(result)
             await self._not_busy()
-            result = self.pgconn.get_result()
-        assert first is not None
-        return first
+        return results
 
     async def _not_busy(self) -> None:
         """Read from the socket until there is a result, or the end of them."""

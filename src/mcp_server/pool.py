@@ -31,7 +31,8 @@ class Pool:
             min_size=1,
             max_size=size,
             timeout=wait,
-            kwargs={"autocommit": True, "connect_timeout": 5},
+            # With another encoding one user's name would be sent as another's.
+            kwargs={"autocommit": True, "connect_timeout": 5, "client_encoding": "UTF8"},
             open=False,
             **settings,
         )

@@ -72,6 +72,45 @@ async def test_however_long_it_is_all_of_it_arrives(connection: Connection, leng
         assert await connection.ask("SELECT %s", text) == [(text,)]
 
 
+TOO_LATE = """
+CREATE TABLE public.late (text text);
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'too late'; END $$;
+CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON public.late DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION public.refuse();
+GRANT INSERT, SELECT ON public.late TO tasktrail_server;
+"""
+
+
+@pytest.mark.parametrize("length", [1, 10_000_000])
+async def test_what_fails_at_its_commit_has_failed(
+    connection: Connection, database: Database, length: int
+) -> None:
+    """Postgres has sent the rows by then."""
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute(TOO_LATE)
+    insert = "INSERT INTO public.late VALUES (%s) RETURNING text"
+    for _ in range(3):
+        with pytest.raises(psycopg.errors.RaiseException, match="too late"):
+            await connection.ask(insert, "x" * length)
+    assert await connection.ask("SELECT count(*) FROM public.late WHERE text = %s", "x") == [(0,)]
+
+
+@pytest.mark.parametrize("ask", [True, False])
+async def test_texts_are_utf_8_whatever_the_environment_says(
+    database: Database, monkeypatch: pytest.MonkeyPatch, ask: bool
+) -> None:
+    """Or a user's name would be another's."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    opened = Pool(f"{database.app} client_encoding=latin1", 1, 5)
+    await opened.open()
+    async with opened.connection() as lent:
+        lent.prepare_threshold = 0
+        asked = lent.ask if ask else asking(lent)
+        assert await asked("SELECT length(x), x FROM (SELECT %s AS x) AS x", "é") == [(1, "é")]
+    await opened.close()
+
+
 async def test_both_ways_may_take_turns(connection: Connection) -> None:
     for number in range(3):
         assert await connection.ask("SELECT %s", str(number)) == [(str(number),)]

@@ -12,6 +12,7 @@ does one thing to many stays in the processor's nearest memory, and takes up to 
 
 import struct
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import compress, islice
 from operator import eq
@@ -39,6 +40,7 @@ from events.ledger import (
     jcs,
     jcs_of_many,
     links,
+    microseconds,
 )
 from events.replay import FOLDS, Replay
 from events.stamp import Stamp
@@ -57,6 +59,7 @@ AT_ONCE = 100
 """Events whose columns are checked together."""
 
 _FROM_1970_TO_2000 = 946_684_800_000_000
+_LAST_MOMENT = microseconds(datetime.max.replace(tzinfo=UTC)) - _FROM_1970_TO_2000
 
 
 class Doubt(Exception):
@@ -168,6 +171,7 @@ class _Walk:
         kinds = [_KINDS[kind] for kind in these.kinds]
         _require(positions == tuple(range(self._last + 1, self._last + 1 + len(positions))))
         _require(times[0] >= self._latest and sorted(times) == list(times))
+        _require(times[-1] <= _LAST_MOMENT)
         self._count([kind.stream_type for kind in kinds], these.streams, these.versions)
         if self._exported:
             begins = [kind.begins for kind in kinds]

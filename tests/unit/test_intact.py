@@ -236,6 +236,21 @@ def reordered(records: list[Record], data: st.DataObject) -> list[Record]:
     )
 
 
+@pytest.mark.parametrize("at", [ticks(NOT_YET) + 1, 18_000 * 31_556_952_000_000, 2**62])
+def test_times_beyond_the_calendar_are_doubted(at: int) -> None:
+    """The exact check cannot even hold one."""
+    first = honest()[0][0]
+    (user, position, *middle, content, _, _) = columns(first)
+    for time, passes in ((ticks(first.recorded_at), True), (ticks(NOT_YET), True), (at, False)):
+        place = position, first.stream_id, first.version, time + _2000
+        linked = link(genesis(USER), content, *place)
+        event = (user, position, *middle, content, linked, time)
+        try:
+            assert passes == (follow(USER, [event], None).at == time)
+        except Doubt:
+            assert not passes
+
+
 HIDDEN: list[Callable[[Record], Record]] = [
     lambda record: record,
     recommitted,

@@ -98,9 +98,10 @@ class Database:
         try:
             try:
                 if wanted.rows() <= MANY:
-                    return await self._reader.ask(current.question(user_id, wanted))
+                    texts = await self._reader.ask(current.question(user_id, wanted))
+                    return current.found(wanted, texts)
             except Failed as failed:
-                if failed.alone and not failed.died:
+                if failed.alone and not failed.unknown:
                     raise failed.error from None
         except _AWAY as error:
             raise _unavailable() from error

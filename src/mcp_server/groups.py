@@ -30,15 +30,15 @@ SIZE = 32
 class Failed(Exception):
     """A group failed as a whole with ``error``.
 
-    ``alone``: there was nobody else in it. ``died``: its connection did, so that nobody knows what
-    was done; otherwise nothing was.
+    ``alone``: there was nobody else in it. ``unknown``: nobody knows what was done, because the
+    connection died, or the answer came and could not be read; otherwise nothing was.
     """
 
-    def __init__(self, error: psycopg.Error, alone: bool, died: bool) -> None:
+    def __init__(self, error: psycopg.Error, alone: bool, unknown: bool) -> None:
         super().__init__(str(error))
         self.error = error
         self.alone = alone
-        self.died = died
+        self.unknown = unknown
 
 
 class _Waiting(NamedTuple, Generic[Q, A]):
@@ -102,15 +102,21 @@ class Groups(Generic[Q, A]):
         """Take an even share of all questions, so that all who may be are at work."""
         share = -(-(len(self._waiting) + self._under_way) // self._at_once)
         count = min(len(self._waiting), share, self._size)
-        self._under_way += count
-        return [self._waiting.popleft() for _ in range(count)]
+        group: list[_Waiting[Q, A]] = []
+        while self._waiting and len(group) < count:
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():  # its caller was cancelled: what was not sent never is
+                group.append(waiting)
+        self._under_way += len(group)
+        return group
 
     async def _ask(self, connection: Connection, group: list[_Waiting[Q, A]]) -> None:
         try:
             questions = [waiting.question for waiting in group]
             answers = await self._answers(connection.ask, questions)
         except psycopg.Error as error:
-            raise Failed(error, len(group) == 1, connection.broken) from error
+            unknown = connection.broken or error.diag.sqlstate is None  # not the server's answer
+            raise Failed(error, len(group) == 1, unknown) from error
         for waiting, answer in zip(group, answers, strict=True):
             if not waiting.answer.done():  # its caller was cancelled
                 waiting.answer.set_result(answer)

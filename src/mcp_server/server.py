@@ -141,6 +141,7 @@ class TasktrailServer(MCPServer[None]):
         who, scopes = caller.current.get()
         started = time.perf_counter()
         position: Any = None
+        outcome = "cancelled"
         try:
             written.set(None)
             answer = await self._answer(tool, arguments, who, scopes)

@@ -40,7 +40,7 @@ class Writer:
             try:
                 return await _unlocked(self._together, command)
             except Failed as failed:
-                if failed.alone or failed.died:
+                if failed.alone or failed.unknown:
                     raise
             return await _unlocked(self._alone, command)
         except Failed as failed:

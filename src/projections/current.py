@@ -46,6 +46,10 @@ class Question(NamedTuple):
     text: str
 
 
+Texts = dict[str, str | None]
+"""An answer: the JSON of each part that was asked for; None where there is no such row."""
+
+
 class First(NamedTuple):
     """The first use of an idempotency key: its request, its answer, and what settles that."""
 
@@ -146,23 +150,26 @@ def question(user_id: str, wanted: Wanted) -> Question:
 
 async def read(connection: AsyncConnection[Any], user_id: str, wanted: Wanted) -> Found:
     """Read what is ``wanted`` of one user's rows, in one statement."""
-    (found,) = await read_together(asking(connection), [question(user_id, wanted)])
-    return found
+    (texts,) = await read_together(asking(connection), [question(user_id, wanted)])
+    return found(wanted, texts)
 
 
-async def read_together(ask: Ask, questions: list[Question]) -> list[Found]:
-    """Answer questions in their order, all by one statement."""
+async def read_together(ask: Ask, questions: list[Question]) -> list[Texts]:
+    """Answer questions in their order, all by one statement.
+
+    What the answers mean each finds out by itself (``found``): nobody suffers for another's rows.
+    """
     parts = tuple(sorted({part for question in questions for part in question.parts}))
     array = f"[{','.join(question.text for question in questions)}]"
     rows = {row[0]: row[1:] for row in await ask(_statement(parts), array)}
-    return [
-        _found(question.wanted, dict(zip(parts, rows[number], strict=True)))
-        for number, question in enumerate(questions, 1)
-    ]
+    return [dict(zip(parts, rows[number], strict=True)) for number in range(1, len(rows) + 1)]
 
 
-def _found(wanted: Wanted, texts: dict[str, str | None]) -> Found:
-    """``texts``: the JSON of each part that was asked for; None where there is no such row."""
+def found(wanted: Wanted, texts: Texts) -> Found:
+    """Return what an answer says of what was ``wanted``.
+
+    Raises: ValueError: somebody doctored a row, and Python cannot hold what is in it.
+    """
     values = {name: orjson.loads(text) for name, text in texts.items() if text is not None}
     messages, conversations = values.get("message_ids") or ([], [])
     conversations = (conversations or []) + values.get("conversation_ids", [])

@@ -12,7 +12,7 @@ from mcp_server import database as databases
 from mcp_server.tools.conversations import AddMessage
 from mcp_server.tools.tasks import AddTask, CompleteTask
 from projections import current
-from projections.current import NOTHING_FOUND, Found, Wanted
+from projections.current import NOTHING_FOUND, Found, Texts, Wanted
 from tests.conftest import Database
 from tests.integration.agents import Agent
 
@@ -80,7 +80,7 @@ async def test_they_really_are_read_together(
     sizes: list[int] = []
     read = pool._reader._answers
 
-    async def counted(ask: Ask, questions: list[current.Question]) -> list[Found]:
+    async def counted(ask: Ask, questions: list[current.Question]) -> list[Texts]:
         sizes.append(len(questions))
         return await read(ask, questions)
 
@@ -104,6 +104,19 @@ async def test_nobody_suffers_for_another_s_fault(pool: databases.Database) -> N
         await pool.find("no\0body", Wanted(task_ids=(1,)))
 
 
+async def test_what_cannot_be_read_is_its_own_user_s_fault(
+    pool: databases.Database, database: Database
+) -> None:
+    with psycopg.connect(database.admin) as admin:
+        doctored = "UPDATE tasktrail.tasks SET created_at = 'infinity' WHERE user_id = 'user-3'"
+        admin.execute(doctored)
+    found = await asyncio.gather(
+        *(pool.find(user, Wanted(task_ids=(1,))) for user in USERS[:8]), return_exceptions=True
+    )
+    assert isinstance(found.pop(3), ValueError)
+    assert all(isinstance(each, Found) and each.tasks for each in found)
+
+
 async def test_nobody_waits_for_another_s_long_answer(
     pool: databases.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +124,7 @@ async def test_nobody_waits_for_another_s_long_answer(
     together = 0
     ask = pool._reader.ask
 
-    async def counted(question: current.Question) -> Found:
+    async def counted(question: current.Question) -> Texts:
         nonlocal together
         together += 1
         return await ask(question)

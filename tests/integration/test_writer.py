@@ -28,6 +28,12 @@ def new_task(user: str, title: str = "Buy milk") -> Json:
     return store.seal(user, draft, NOBODY)
 
 
+def keyed(user: str, title: str) -> Json:
+    draft = Draft()
+    draft.change_task(None, CreateTask(title=title))
+    return store.seal(user, draft, NOBODY, key=store.Key("key", b"\1" * 32, {"title": title}))
+
+
 def many_tasks(user: str) -> Json:
     """The longest command that there is, nearly."""
     draft = Draft()
@@ -211,6 +217,46 @@ async def test_a_cancelled_caller_holds_nobody_up(pool: databases.Database) -> N
             succeeded(outcome)
 
 
+async def test_what_was_cancelled_before_it_was_sent_is_not_sent(
+    pool: databases.Database, inspector: Inspector, database: Database
+) -> None:
+    """Nor is its outcome taken for that of the same user's next command."""
+    first = await pool.commit(keyed("a", "Buy milk"))
+    locked = psycopg.connect(database.admin)
+    locked.execute("LOCK TABLE tasktrail.ledgers")
+    others = [asyncio.create_task(pool.commit(new_task(user))) for user in ("x", "y")]
+    await asyncio.sleep(0.1)  # both writers are at work
+    cancelled = asyncio.create_task(pool.commit(new_task("a", "Buy wine")))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    repeated = asyncio.create_task(pool.commit(keyed("a", "Buy milk")))
+    await asyncio.sleep(0.1)
+    locked.close()
+    await asyncio.gather(*others)
+    assert (await repeated)[:3] == ("replayed", first.base, first.recorded_at)
+    assert inspector.rows("SELECT title FROM tasktrail.tasks WHERE user_id = 'a'") == [
+        {"title": "Buy milk"}
+    ]
+
+
+@pytest.mark.parametrize("when", ["20000-01-01", "infinity"])
+async def test_a_ledger_of_another_age_is_its_own_user_s_fault(
+    pool: databases.Database, inspector: Inspector, database: Database, when: str
+) -> None:
+    """Somebody doctored it: Python cannot hold such a time, and nothing may be written twice."""
+    users = [f"user-{number}" for number in range(8)]
+    await together(pool, *map(new_task, users))
+    with psycopg.connect(database.admin) as admin:
+        admin.execute(
+            "UPDATE tasktrail.ledgers SET last_recorded_at = %s WHERE user_id = 'user-3'", [when]
+        )
+    outcomes = await together(pool, *map(new_task, users))
+    assert isinstance(outcomes.pop(3), Exception)
+    assert {succeeded(outcome).base for outcome in outcomes} == {1}
+    counts = inspector.rows("SELECT count(*) FROM tasktrail.tasks GROUP BY user_id ORDER BY 1")
+    assert [row["count"] for row in counts] == [1, *[2] * 7]
+
+
 async def test_one_after_another_never_waits_for_company(pool: databases.Database) -> None:
     async with asyncio.timeout(60):
         for base in range(50):
@@ -235,6 +281,22 @@ async def test_a_dead_server_is_unavailable_to_all_and_then_it_goes_on(
         if isinstance(outcome, Outcome):
             break
     succeeded(outcome)
+
+
+async def test_nobody_waits_for_the_first_command_of_somebody_else(
+    pool: databases.Database, database: Database
+) -> None:
+    """Another process is writing it, so that the ledger is being made."""
+    array = f"[{store.pack(new_task('newcomer')).text}]"
+    async with await psycopg.AsyncConnection.connect(database.app) as other:
+        await other.execute(store._COMMIT, (array,))
+        stuck = asyncio.create_task(pool.commit(new_task("newcomer")))
+        async with asyncio.timeout(4):  # who waits for a lock does so for 5 seconds
+            outcomes = await together(pool, *(new_task(f"free-{n}") for n in range(20)))
+        assert all(succeeded(outcome) for outcome in outcomes)
+        assert not stuck.done()
+        await other.commit()
+        assert succeeded(await stuck).base == 1
 
 
 async def test_nobody_waits_for_a_lock_on_somebody_elses_ledger(

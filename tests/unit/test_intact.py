@@ -236,6 +236,16 @@ def reordered(records: list[Record], data: st.DataObject) -> list[Record]:
     )
 
 
+def test_a_commitment_that_only_begins_rightly_is_doubted() -> None:
+    """All hashes over it are recomputed."""
+    first, *rest = honest()[0]
+    assert quickly(relinked([resealed(first), *rest]), Replay())
+    longer = first._replace(commitment=first.commitment + b"\0")
+    records = relinked([resealed(longer), *rest])
+    assert not exactly(records, Replay())
+    assert not quickly(records, Replay())
+
+
 @pytest.mark.parametrize("at", [ticks(NOT_YET) + 1, 18_000 * 31_556_952_000_000, 2**62])
 def test_times_beyond_the_calendar_are_doubted(at: int) -> None:
     """The exact check cannot even hold one."""

@@ -15,7 +15,9 @@ from events.store import Outcome
 from events.task import CompleteTask, CreateTask, Task
 from mcp_server import database as databases
 from mcp_server import handle
+from mcp_server.groups import Failed, Groups
 from mcp_server.handle import Context
+from mcp_server.pool import Pool
 from tests.conftest import Database
 from tests.integration.agents import Inspector
 
@@ -255,6 +257,29 @@ async def test_a_ledger_of_another_age_is_its_own_user_s_fault(
     assert {succeeded(outcome).base for outcome in outcomes} == {1}
     counts = inspector.rows("SELECT count(*) FROM tasktrail.tasks GROUP BY user_id ORDER BY 1")
     assert [row["count"] for row in counts] == [1, *[2] * 7]
+
+
+@pytest.mark.parametrize(
+    ("statement", "unknown"),
+    [("SELECT '20000-01-01'::timestamptz WHERE %s <> ''", True), ("SELECT 1 / length(%s)", False)],
+    ids=["an answer that cannot be read", "a refusal"],
+)
+async def test_only_what_the_server_refused_is_known_not_to_be_done(
+    database: Database, statement: str, unknown: bool
+) -> None:
+    """So nothing else is ever sent again."""
+    opened = Pool(database.app, 1, 5)
+    await opened.open()
+
+    async def answers(ask: store.Ask, questions: list[str]) -> list[Any]:
+        return await ask(statement, *questions)
+
+    groups = Groups(opened, answers, size=1)
+    for _ in range(8):  # the first few on psycopg's way, the others on our own
+        with pytest.raises(Failed) as failed:
+            await groups.ask("x" if unknown else "")
+        assert (failed.value.unknown, failed.value.alone) == (unknown, True)
+    await opened.close()
 
 
 async def test_one_after_another_never_waits_for_company(pool: databases.Database) -> None:

@@ -9,6 +9,7 @@ Where the server comes from, in this order:
 Only here is fsync off: a test's database need not survive a power cut.
 """
 
+import asyncio
 import gc
 import os
 import shutil
@@ -16,7 +17,8 @@ import signal
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from pathlib import Path
 import hypothesis
 import psycopg
 import pytest
+import uvloop
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -49,6 +52,14 @@ hypothesis.settings.register_profile("quick", max_examples=25, deadline=None, pr
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
 THOROUGH = bool(os.environ.get("TASKTRAIL_THOROUGH"))
 hypothesis.settings.load_profile("thorough" if THOROUGH else "quick")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], AbstractEventLoop]]:
+    """Run tests on the loop that serves; those marked ``each_loop`` on asyncio's own too."""
+    factories: dict[str, Callable[[], AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
+    if item.get_closest_marker("each_loop"):
+        factories["asyncio"] = asyncio.new_event_loop
+    return factories
 
 
 def docker_answers() -> bool:

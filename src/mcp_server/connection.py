@@ -25,6 +25,7 @@ from events.store import asking
 
 MAX_KEPT = 100  # as many statements as psycopg prepares
 LONGEST = 20.0  # seconds for one statement, more than the server's own timeouts allow
+LOOK = 0.1  # seconds until somebody who was not told of an answer looks for it, as in psycopg
 
 
 class Connection(AsyncConnection[Any]):
@@ -41,6 +42,7 @@ class Connection(AsyncConnection[Any]):
         self._prepared_here: dict[str, tuple[bytes, Values]] = {}
         self._listens_to: int | None = None
         self._heard: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def execute(  # type: ignore[override] # a template is executed by a cursor
         self,
@@ -75,13 +77,14 @@ class Connection(AsyncConnection[Any]):
         """
         if not self._worth_preparing(statement):
             return await asking(self)(statement, text)
-        alarm = asyncio.get_running_loop().call_later(LONGEST, self._hang_up)
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(LOOK, self._look, loop.time() + LONGEST)
         try:
             name, rows = self._prepared_here.get(statement) or await self._prepare(statement)
             self.pgconn.send_query_prepared(name, [text.encode()], result_format=Format.BINARY)
             result = await self._result(ExecStatus.TUPLES_OK)
         finally:
-            alarm.cancel()
+            self._alarm.cancel()
         rows.set_pgresult(result)
         return rows.load_rows(0, result.ntuples, tuple)
 
@@ -152,6 +155,20 @@ class Connection(AsyncConnection[Any]):
         """All that psycopg waits for comes through here, and it listens for itself."""
         self.stop_listening()
         return super().wait(gen, *args, **kwargs)
+
+    def _look(self, deadline: float) -> None:
+        """Look for an answer unheard, and hang up if there is none by ``deadline``.
+
+        The loop may be deaf to a socket: libuv tells once that one has failed, and never again,
+        although the server's last words may still be in it, or on their way.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() > deadline:
+            self._hang_up()
+        self.stop_listening()
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_result(None)
+        self._alarm = loop.call_later(LOOK, self._look, deadline)
 
     def _hang_up(self) -> None:
         """End the socket: whoever waits for its answer is told that the server has gone.

@@ -1,10 +1,16 @@
 """What is asked straight on libpq is answered as psycopg would answer it."""
 
 import asyncio
+import socket
+import tempfile
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
+from select import select
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from events.store import asking
 from mcp_server import connection as connections
@@ -17,6 +23,9 @@ SELECT v, length(v), v::jsonb, v::jsonb -> 'no', '\\x00ff'::bytea,
     '2026-12-01T10:00:00.000001Z'::timestamptz
 FROM (SELECT %s AS v UNION ALL SELECT '"second"') AS x
 """
+
+
+pytestmark = pytest.mark.each_loop
 
 
 @pytest.fixture
@@ -145,6 +154,65 @@ async def test_that_the_server_has_gone_is_told(connection: Connection, database
     with pytest.raises(psycopg.OperationalError):
         await connection.ask("SELECT %s", "")
     assert connection.broken
+
+
+LAST_WORDS = b"SFATAL\0VFATAL\0C57P01\0Mthe postmaster has gone\0\0"
+
+
+class DyingServer(threading.Thread):
+    """Stands before a server; once ``dies`` is set it answers the next request, which it does not
+    even read, as a session does whose postmaster was killed: with a last message. A socket that is
+    closed with something unread has failed, which is another thing than to have ended.
+    """
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        super().__init__(daemon=True)
+        parts = conninfo_to_dict(database.app)
+        self._upstream = str(parts["host"]), int(parts.get("port") or 5432)
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(folder / ".s.PGSQL.1"))
+        self._listening.listen()
+        self.conninfo = make_conninfo(database.app, host=str(folder), port=1)
+        self.dies = False
+
+    def run(self) -> None:
+        client, _ = self._listening.accept()
+        with self._listening, client, self._to_server() as server:
+            while ready := select([client, server], [], [])[0]:
+                if client in ready and self.dies:
+                    client.sendall(b"E" + (len(LAST_WORDS) + 4).to_bytes(4) + LAST_WORDS)
+                    return
+                for here, there in ((client, server), (server, client)):
+                    if here in ready:
+                        there.sendall(here.recv(1 << 16))
+
+    def _to_server(self) -> socket.socket:
+        host, port = self._upstream
+        if not host.startswith("/"):
+            return socket.create_connection((host, port))
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{host}/.s.PGSQL.{port}")
+        return server
+
+
+@pytest.mark.parametrize("asked_before", [False, True])
+async def test_a_socket_that_failed_is_told_of_once_only(
+    database: Database, asked_before: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        dying = DyingServer(database, Path(folder))
+        dying.start()
+        connection = await Connection.connect(dying.conninfo, autocommit=True)
+        connection.prepare_threshold = 0
+        if asked_before:
+            assert await connection.ask("SELECT %s", "") == [("",)]
+        dying.dies = True
+        async with asyncio.timeout(10):
+            with pytest.raises(psycopg.OperationalError, match="the postmaster has gone"):
+                await connection.ask("SELECT %s", "")
+        assert connection.broken
+        await connection.close()
+        dying.join(10)
 
 
 async def test_who_is_silent_for_too_long_has_gone(

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -311,6 +312,15 @@ def test_who_comes_while_the_reaper_makes_ready_has_a_server(home: Path) -> None
             reaper_of(home)
         assert not runs(cluster)  # who lets go last has stopped it when release returns
     assert gone(home)
+
+
+def test_a_database_that_somebody_else_just_made_is_there(home: Path) -> None:
+    with acquire(home) as cluster, ThreadPoolExecutor() as pool:
+        with psycopg.connect(cluster.conninfo("postgres", "postgres"), autocommit=True) as admin:
+            admin.execute("DROP DATABASE tasktrail")
+        makers = [pool.submit(cluster._server.create_database) for _ in range(8)]
+        assert [maker.result() for maker in makers] == [None] * 8
+        assert ask(cluster, "SELECT current_database()") == "tasktrail"
 
 
 # A process that comes and goes: every time it is there, so is the server, until it lets go. In the

@@ -21,6 +21,7 @@ from pathlib import Path
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import DuplicateDatabase, UniqueViolation
 
 from mcp_server.embedded import process, reaper
 from mcp_server.embedded.binaries import Binaries, choose
@@ -115,7 +116,9 @@ class Server:
         with psycopg.connect(self.conninfo(SUPERUSER, "postgres"), autocommit=True) as connection:
             there = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
             if there.fetchone() is None:
-                connection.execute("CREATE DATABASE tasktrail")
+                # Of a process that was killed, Postgres may be carrying the last wish out.
+                with suppress(DuplicateDatabase, UniqueViolation):
+                    connection.execute("CREATE DATABASE tasktrail")
 
     def bound_log(self) -> None:
         """Keep only the end of the log once it is too long; the server goes on appending."""

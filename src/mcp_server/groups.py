@@ -8,6 +8,7 @@ in one group, the server idle while the client computes.)
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar
@@ -42,10 +43,11 @@ class Failed(Exception):
 
 
 class _Waiting(NamedTuple, Generic[Q, A]):
-    """A question, and where its answer goes."""
+    """A question, where its answer goes, and when it was asked (``time.monotonic()``)."""
 
     question: Q
     answer: asyncio.Future[A]
+    since: float
 
 
 class Groups(Generic[Q, A]):
@@ -71,7 +73,7 @@ class Groups(Generic[Q, A]):
     async def ask(self, question: Q) -> A:
         """Return the answer. Raises: Failed; as the pool does."""
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(question, answer))
+        self._waiting.append(_Waiting(question, answer, time.monotonic()))
         if self._busy < self._at_once:
             self._busy += 1
             task = asyncio.create_task(self._work())
@@ -84,7 +86,8 @@ class Groups(Generic[Q, A]):
         try:
             while group := self._next():
                 try:
-                    async with self._pool.connection() as connection:
+                    # Nobody waits longer for a connection because others wait for one too.
+                    async with self._pool.connection(group[0].since) as connection:
                         while group:
                             await self._ask(connection, group)
                             await asyncio.sleep(0)  # let those who have their answer ask again

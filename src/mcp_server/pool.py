@@ -31,6 +31,9 @@ class Pool:
             min_size=1,
             max_size=size,
             timeout=wait,
+            # By default the pauses between attempts double for five minutes: an absence of two
+            # minutes could be followed by two more. This way the next caller tries anew.
+            reconnect_timeout=wait,
             # With another encoding one user's name would be sent as another's.
             kwargs={"autocommit": True, "connect_timeout": 5, "client_encoding": "UTF8"},
             open=False,
@@ -56,24 +59,26 @@ class Pool:
         await self._pool.check()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self, since: float | None = None) -> AsyncIterator[Connection]:
         """Lend a connection.
+
+        ``since``: when its caller began to wait (``time.monotonic()``), now if None.
 
         Raises:
             psycopg_pool.PoolTimeout: none was free in time, or none could be opened.
             psycopg_pool.TooManyRequests: MAX_WAITING others wait already.
         """
-        connection = await self._take()
+        began = time.monotonic() if since is None else since
+        connection = await self._take(began + self._wait)
         try:
             yield connection
         finally:
             await self._give_back(connection)
 
-    async def _take(self) -> Connection:
-        deadline = time.monotonic() + self._wait
+    async def _take(self, deadline: float) -> Connection:
         if self._free:
             self._free -= 1
-        elif connection := await self._queue():
+        elif connection := await self._queue(deadline):
             return connection
         try:
             return await self._pool.getconn(deadline - time.monotonic())
@@ -81,14 +86,14 @@ class Pool:
             self._pass_on(None)
             raise
 
-    async def _queue(self) -> Connection | None:
+    async def _queue(self, deadline: float) -> Connection | None:
         """Wait for a connection, or, None, for leave to get one from the pool."""
         if len(self._waiting) >= MAX_WAITING:
             raise TooManyRequests(f"{MAX_WAITING} callers are waiting for a connection")
         turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
-            async with asyncio.timeout(self._wait):
+            async with asyncio.timeout(deadline - time.monotonic()):
                 return await turn
         except (TimeoutError, asyncio.CancelledError) as error:
             if turn.done() and not turn.cancelled():  # it came at the last moment

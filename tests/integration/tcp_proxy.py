@@ -56,7 +56,7 @@ class Proxy:
                 await _Carrier(self, reader, writer, up_reader, up_writer).carry()
             finally:
                 up_writer.close()
-        except (ConnectionError, asyncio.CancelledError):
+        except (OSError, asyncio.CancelledError):
             pass
         finally:
             writer.close()

@@ -72,7 +72,7 @@ async def test_on_a_full_disk_calls_are_refused_until_there_is_room_again(
         async with Agents(service).at_work() as agents:
             await agents.more(50)
             await asyncio.to_thread(fill_disk, ballast)
-            await agents.failed(50)
+            await agents.failed(30)
             ballast.unlink()
             await agents.more(50)
             await asyncio.to_thread(fill_disk, ballast)

@@ -1,14 +1,19 @@
 """Connections pass from hand to hand, and none is lost on the way."""
 
 import asyncio
+import time
 
 import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
+from psycopg_pool.base import AttemptWithBackoff
 
+from events.store import Ask
 from mcp_server.connection import Connection
+from mcp_server.groups import Groups
 from mcp_server.pool import Pool
 from tests.conftest import Database
+from tests.integration.tcp_proxy import proxied
 
 
 async def _pid(connection: Connection) -> int:
@@ -113,3 +118,41 @@ async def test_a_statement_answers_anew_each_time(database: Database) -> None:
         cursor = await connection.execute("SELECT 1 / %s::int", (1,))
         assert await cursor.fetchone() == (1,)
     await pool.close()
+
+
+async def test_who_waits_behind_others_that_wait_in_vain_waits_no_longer(
+    database: Database,
+) -> None:
+    pool = await _opened(database, 1, wait=1)
+
+    async def answers(_: Ask, questions: list[str]) -> list[str]:
+        return questions
+
+    groups: Groups[str, str] = Groups(pool, answers, at_once=1, size=1)
+    async with pool.connection():
+        began = time.monotonic()
+        asked = [groups.ask(f"{number}") for number in range(5)]
+        said = await asyncio.gather(*asked, return_exceptions=True)
+        assert time.monotonic() - began < 3
+    assert {type(each) for each in said} == {PoolTimeout}
+    assert await groups.ask("again") == "again"
+    await pool.close()
+
+
+async def test_however_long_the_server_was_away_its_return_is_noticed_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.1)
+    async with proxied(database.app) as (proxy, conninfo):
+        there, proxy.upstream = proxy.upstream, ("/nowhere", 1)
+        pool = Pool(conninfo, 1, 0.5)
+        await pool.open()
+        for _ in range(7):  # by now the pauses would have doubled five times
+            with pytest.raises(PoolTimeout):
+                async with pool.connection():
+                    pass
+        proxy.upstream = there
+        await asyncio.sleep(0.2)
+        async with pool.connection() as connection:
+            assert await _pid(connection)
+        await pool.close()

@@ -323,6 +323,18 @@ def test_a_database_that_somebody_else_just_made_is_there(home: Path) -> None:
         assert ask(cluster, "SELECT current_database()") == "tasktrail"
 
 
+def test_a_process_that_ends_before_what_it_started_does_so_in_silence(home: Path) -> None:
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from mcp_server.embedded.cluster import acquire
+        acquire(Path(sys.argv[1]))
+    """
+    command = [sys.executable, "-X", "dev", "-c", program, str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr == ""
+
+
 # A process that comes and goes: every time it is there, so is the server, until it lets go. In the
 # end it is killed, at a random moment, by itself.
 RESTLESS = """

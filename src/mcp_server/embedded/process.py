@@ -6,6 +6,7 @@ which in a container without an init process is never.
 The reaper uses this too, without site-packages: only the standard library is imported here.
 """
 
+import atexit
 import os
 import signal
 import subprocess
@@ -25,6 +26,13 @@ _children: list[subprocess.Popen[bytes]] = []
 def keep(child: subprocess.Popen[bytes]) -> None:
     """Remember a child that may outlive this process, or end long before it."""
     _children.append(child)
+
+
+@atexit.register
+def _let_go() -> None:
+    """Keep the interpreter from warning, at its end, of children that are meant to go on."""
+    for child in _children:
+        child.returncode = child.poll() or 0
 
 
 def recorded(data: Path) -> int | None:

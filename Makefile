@@ -30,7 +30,7 @@ serve: $(VENV)/.installed
 	@exec $(BIN)/tasktrail serve $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS)
 
 browser: $(VENV)/.installed-dev
 	$(BIN)/pytest -m browser $(ARGS)

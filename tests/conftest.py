@@ -91,6 +91,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SOURCE] = choose_source()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait about as often as they compute."""
+    return min(8, (os.cpu_count() or 1) + 1)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     names = {"url": "TEST_DATABASE_URL", "container": f"container {CONTAINER_IMAGE}"}
     source = config.stash[SOURCE]

@@ -47,7 +47,7 @@ def test_allowed_in_text(kind: str) -> None:
     assert text.validate_python(ALLOWED[kind]) == ALLOWED[kind]
 
 
-@pytest.mark.parametrize("kind", set(ALLOWED) - {"the edges of what is refused"})
+@pytest.mark.parametrize("kind", sorted(set(ALLOWED) - {"the edges of what is refused"}))
 def test_allowed_in_a_line(kind: str) -> None:
     assert safe_line(ALLOWED[kind]) == ALLOWED[kind]
 

@@ -248,6 +248,35 @@ def test_design_a_serves_stdio_beside_http_from_one_process(
         assert running.end(signal.SIGTERM) == 0
 
 
+def test_a_call_that_is_cancelled_is_logged_and_counted_as_that(
+    shared_database: Database, user: str
+) -> None:
+    cancel = {
+        "jsonrpc": "2.0",
+        "method": "notifications/cancelled",
+        "params": {"requestId": 2, "reason": "the user has changed her mind"},
+    }
+    arguments = ("--transport", "http+stdio", "--port", "0", "--user", user)
+    with serve(*arguments, env=environment(shared_database.app)) as running:
+        url, stdin = running.url(), running.process.stdin
+        assert stdin is not None
+
+        def send(*requests: dict[str, Any]) -> None:
+            stdin.writelines(json.dumps(request) + "\n" for request in requests)
+            stdin.flush()
+
+        with psycopg.connect(shared_database.admin) as connection:
+            connection.execute("LOCK TABLE tasktrail.events IN SHARE MODE")  # no inserts
+            send(*_legacy_requests())
+            until(lambda: _waits(shared_database))
+            send(cancel)
+            until(lambda: [one for one in running.events if one["event"] == "tool_call"])
+        (told,) = [one for one in running.events if one["event"] == "tool_call"]
+        assert (told["tool"], told["user"], told["outcome"]) == ("add_task", user, "cancelled")
+        counted = httpx2.get(url.replace("/mcp", "/metrics")).text
+        assert 'tasktrail_tool_calls_total{outcome="cancelled",tool="add_task"} 1.0' in counted
+
+
 def _legacy_requests() -> list[dict[str, Any]]:
     hello = {
         "protocolVersion": "2025-06-18",

@@ -80,6 +80,13 @@ def test_a_signal_as_soon_as_it_says_that_it_serves_ends_it_with_0(
     with serve("--port", "0", "--workers", workers, env=env) as running:
         running.url()
         assert running.end(signal.SIGTERM) == 0
+        assert last_words(running)["workers"] == int(workers)
+
+
+def last_words(running: Serve) -> dict[str, Any]:
+    """Return the line that it logs when all has ended."""
+    until(lambda: running.events[-1]["event"] == "stopped")
+    return running.events[-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -102,6 +109,7 @@ def test_a_call_under_way_is_answered_before_the_end(
             assert running.process.poll() is None
         call.join(PATIENCE)
         assert running.process.wait(PATIENCE) == 0
+        assert last_words(running)["under_way"] == 1
     assert answers[0]["task_id"] == 2
 
 
@@ -243,9 +251,11 @@ def test_design_a_serves_stdio_beside_http_from_one_process(
         with over_http(portal, url, LEGACY, token(user)) as agent:
             assert [task["title"] for task in agent("list_tasks")["tasks"]] == ["over stdio"]
             stdin.close()  # the client on stdio goes; the app stays
-            time.sleep(0.3)
+            until(lambda: running.events[-1]["event"] == "stopped")
+            assert running.events[-1]["transport"] == "stdio"
             assert agent("add_task", title="over HTTP")["task_id"] == 2
         assert running.end(signal.SIGTERM) == 0
+        assert last_words(running)["transport"] == "http"
 
 
 def test_a_call_that_is_cancelled_is_logged_and_counted_as_that(

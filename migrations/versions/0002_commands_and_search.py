@@ -2,7 +2,8 @@
 
 Revision 0001 had them too. They are made anew as a whole, with the same interface: a server of the
 version before goes on. Tasks written before keep the lexeme of their owner, which no search asks
-for, until they are written the next time.
+for, until they are written the next time. Three functions of revision 0001 learn how to read their
+strings.
 """
 
 from pathlib import Path
@@ -25,6 +26,7 @@ _FILES = (
     "write_conversations",
     "write_messages",
     "commit_commands",
+    "strings",
 )
 _BEFORE = """
 DROP FUNCTION IF EXISTS tasktrail.commit_commands(jsonb, timestamptz);

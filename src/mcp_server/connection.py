@@ -3,6 +3,9 @@
 Sending a statement and reading its rows takes psycopg more processor time than deciding a command
 takes us. So there are two ways. ``execute`` is psycopg's, with a cursor kept for each statement.
 ``ask`` is for the few statements that every command sends: straight on libpq, a third of the time.
+
+A migration may replace functions, types and columns under a statement that is under way, or that
+was prepared before. Postgres refuses it then, and nothing of it was done: it is sent once more.
 """
 
 import asyncio
@@ -12,13 +15,14 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection, AsyncCursor, generators
 from psycopg.abc import Params, PQGen
 from psycopg.abc import QueryNoTemplate as Query
 from psycopg.abc import Transformer as Values
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from events.store import asking
@@ -26,6 +30,14 @@ from events.store import asking
 MAX_KEPT = 100  # as many statements as psycopg prepares
 LONGEST = 20.0  # seconds for one statement, more than the server's own timeouts allow
 LOOK = 0.1  # seconds until somebody who was not told of an answer looks for it, as in psycopg
+
+_OVERTAKEN = (
+    psycopg.errors.InternalError_,  # cache lookup failed for type 16628
+    psycopg.errors.UndefinedObject,  # type with OID 16628 does not exist
+    psycopg.errors.FeatureNotSupported,  # cached plan must not change result type
+)
+"""What a statement ends with that a migration has overtaken. There are faults that last among them,
+too; so no statement is sent a third time."""
 
 
 class Connection(AsyncConnection[Any]):
@@ -54,9 +66,19 @@ class Connection(AsyncConnection[Any]):
     ) -> AsyncCursor[Any]:
         """Execute a query and return the cursor to read its results.
 
-        The cursor knows how to send the statement's parameters: finding that out anew costs more
-        than sending them.
+        Raises: psycopg.Error
         """
+        try:
+            return await self._execute(query, params, prepare, binary)
+        except _OVERTAKEN as error:
+            await self._prepare_anew(error)
+            return await self._execute(query, params, prepare, binary)
+
+    async def _execute(
+        self, query: Query, params: Params | None, prepare: bool | None, binary: bool
+    ) -> AsyncCursor[Any]:
+        """The cursor knows how to send the statement's parameters: finding that out anew costs more
+        than sending them."""
         kept = self._kept.get((query, binary))
         if kept is None:
             if len(self._kept) == MAX_KEPT:
@@ -77,6 +99,13 @@ class Connection(AsyncConnection[Any]):
         """
         if not self._worth_preparing(statement):
             return await asking(self)(statement, text)
+        try:
+            return await self._ask(statement, text)
+        except _OVERTAKEN as error:
+            await self._prepare_anew(error)
+            return await self._ask(statement, text)
+
+    async def _ask(self, statement: str, text: str) -> list[tuple[Any, ...]]:
         loop = asyncio.get_running_loop()
         self._alarm = loop.call_later(LOOK, self._look, loop.time() + LONGEST)
         try:
@@ -103,6 +132,17 @@ class Connection(AsyncConnection[Any]):
         await self._result(ExecStatus.COMMAND_OK)
         self._prepared_here[statement] = name, Transformer(self)
         return self._prepared_here[statement]
+
+    async def _prepare_anew(self, error: psycopg.Error) -> None:
+        """Let every statement be prepared, and so planned, as if for the first time.
+
+        Raises: ``error``, if there is more in its transaction: that has failed as a whole.
+        """
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            raise error
+        if self.prepare_threshold is not None:
+            self._prepared_here.clear()
+            await self._execute("DEALLOCATE ALL", None, prepare=False, binary=False)
 
     async def _result(self, expected: ExecStatus) -> PGresult:
         """Return the result of what was sent. If this is cancelled, the pool drops the connection.

@@ -20,10 +20,12 @@ from events.errors import Code, Refused
 from events.ledger import Head, Json
 from events.stamp import Settlement, settle
 from mcp_server.database import Database
+from mcp_server.evidence.receipt import read_head
 from projections.current import NOTHING_FOUND, Found, Wanted
 
 written: ContextVar[Head | None] = ContextVar("written", default=None)
-"""The ledger's head after the write of the call under way: what its receipt is made of."""
+"""The ledger's head after the write of the call under way, or after the one that it repeats: what
+its receipt is made of."""
 
 TRIES = 20
 """With 3, of two processes that keep changing one task every fifteenth command was refused."""
@@ -110,7 +112,7 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
     if found.first is not None:
         if found.first.request_hash != request_hash:
             raise _idempotency_conflict()
-        return _replayed(found.first.result, found.first.settlement)
+        return await _replayed(database, context, found.first.result, found.first.settlement)
     context = _with_cause(found, context)
     draft = Draft(found.tasks, found.conversations, found.messages)
     answer = command.decide(draft)
@@ -132,7 +134,7 @@ async def _attempt(database: Database, command: Command, context: Context) -> Js
             settled: Json = settle(answer, outcome.settlement)
             return settled
         case "replayed":
-            return _replayed(outcome.result or {}, outcome.settlement)
+            return await _replayed(database, context, outcome.result or {}, outcome.settlement)
         case "idempotency_conflict":
             raise _idempotency_conflict()
         case "version_conflict" | "locked":
@@ -167,8 +169,20 @@ def _request_hash(command: Command) -> bytes:
     return sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def _replayed(result: Json, settlement: Settlement) -> Json:
-    return {**settle(result, settlement), "replayed": True}
+async def _replayed(
+    database: Database, context: Context, result: Json, settlement: Settlement
+) -> Json:
+    """Return the first answer again. Who asks twice may have lost it, and its receipt with it.
+
+    The hash is read apart: so only repetitions pay for it, and it can be had of older schemas too.
+    """
+    answer: Json = {**settle(result, settlement), "replayed": True}
+    if result.get("position", 0) < 0:  # provisional: it wrote something
+        head = await database.read(
+            lambda connection: read_head(connection, context.user_id, answer["position"])
+        )
+        written.set(head)
+    return answer
 
 
 def _idempotency_conflict() -> Refused:

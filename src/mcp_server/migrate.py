@@ -106,6 +106,7 @@ def _run_alembic(admin_conninfo: str) -> None:
 
 def _become_owner(driver: Any) -> None:
     """Wait for other migrations to end, make roles and schema, and act as the owner from here."""
+    driver.execute("SET LOCAL standard_conforming_strings = on")  # as these files are written
     driver.execute("SELECT pg_advisory_xact_lock(%s)", (_ONE_AT_A_TIME,))
     for name in ("roles", "schema"):
         driver.execute((FOLDER / "sql" / f"{name}.sql").read_text())

@@ -145,6 +145,71 @@ async def test_an_error_is_of_its_own_class_and_then_it_goes_on(
     assert not connection.broken
 
 
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "executed"])
+async def test_what_was_prepared_before_a_migration_is_prepared_anew(
+    connection: Connection, database: Database, asked: bool
+) -> None:
+    """Else it would be refused for as long as the connection lasts."""
+    ask = connection.ask if asked else asking(connection)
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute("CREATE TABLE public.old AS SELECT 'x' AS name, 7 AS value")
+        admin.execute("GRANT SELECT ON public.old TO tasktrail_server")
+        for value in (7, "7"):
+            for _ in range(2):
+                rows = await ask("SELECT value FROM public.old WHERE name = %s", "x")
+                assert rows == [(value,)]
+                assert await ask("SELECT name FROM public.old WHERE name = %s", "x") == [("x",)]
+            admin.execute("ALTER TABLE public.old ALTER COLUMN value TYPE text")
+
+
+FAILS_FIRST = """
+CREATE SEQUENCE public.tries;
+CREATE FUNCTION public.fails_first(p_code text, p_until bigint) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    v_try bigint := nextval('public.tries');  -- which no rollback takes back
+BEGIN
+    IF v_try < p_until THEN
+        RAISE EXCEPTION 'try %', v_try USING ERRCODE = p_code;
+    END IF;
+    RETURN v_try;
+END
+$$;
+"""
+TRY = "SELECT public.fails_first(x ->> 0, (x ->> 1)::bigint) FROM (SELECT %s::jsonb AS x) AS x"
+
+
+@pytest.fixture
+def fails_first(database: Database) -> None:
+    """A function that counts its calls, and fails until there have been as many as are asked."""
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute(FAILS_FIRST)
+
+
+@pytest.mark.usefixtures("fails_first")
+@pytest.mark.parametrize("prepared", [True, False])
+@pytest.mark.parametrize("code", ["XX000", "42704", "0A000"])
+async def test_what_a_migration_overtook_is_sent_once_more(
+    connection: Connection, code: str, prepared: bool
+) -> None:
+    connection.prepare_threshold = 0 if prepared else None
+    assert await connection.ask(TRY, f'["{code}", 2]') == [(2,)]
+    with pytest.raises(psycopg.Error, match="try 4"):
+        await connection.ask(TRY, f'["{code}", 9]')
+    assert await connection.ask(TRY, f'["{code}", 5]') == [(5,)]
+
+
+@pytest.mark.usefixtures("fails_first")
+async def test_nothing_else_is_sent_again(connection: Connection) -> None:
+    for number, code in enumerate(("22012", "42883", "53100", "57014"), 1):
+        with pytest.raises(psycopg.Error, match=f"try {number}"):
+            await connection.ask(TRY, f'["{code}", 99]')
+    await connection.execute("BEGIN")
+    with pytest.raises(psycopg.errors.InternalError_, match="try 5"):
+        await connection.ask(TRY, '["XX000", 99]')
+    await connection.execute("ROLLBACK")
+
+
 async def test_that_the_server_has_gone_is_told(connection: Connection, database: Database) -> None:
     asked = asyncio.create_task(connection.ask("SELECT pg_sleep(60), %s", ""))
     await asyncio.sleep(0.2)

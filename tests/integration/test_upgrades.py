@@ -1,5 +1,6 @@
 """A database of an older revision is upgraded with what is in it, and becomes like a new one."""
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ import pytest
 from psycopg import Connection
 
 from mcp_server import migrate
+from mcp_server.database import Database as Pool
+from mcp_server.tools.tasks import AddTask
 from projections import tasks
 from projections.spans import Span
 from projections.tasks import Filter
 from projections.verify import verify
 from tests.conftest import LOGINS, Database, Server
+from tests.integration.agents import Agent
 from tests.integration.history import User, connect
 from tests.integration.rebuilding import rebuild
 
@@ -70,6 +74,39 @@ def test_an_upgraded_schema_is_a_new_one(old: Database, database: Database) -> N
     upgrade = migrate.upgrade(old.admin)
     assert (upgrade.before, upgrade.after) == ("0001", migrate.newest())
     assert schema(old.admin) == schema(database.admin)
+
+
+async def test_a_command_that_a_migration_overtakes_is_written_all_the_same(
+    database: Database,
+) -> None:
+    """It has begun with functions and a type that are no more when it needs the next of them."""
+    async with Pool(database.app) as pool:
+        with psycopg.connect(database.admin) as other:
+            other.execute("LOCK TABLE tasktrail.events IN SHARE MODE")  # no inserts
+            under_way = asyncio.create_task(Agent(pool, "ann")(AddTask(title="Buy milk")))
+            await until_somebody_waits(database)
+            remake_the_functions(database)
+        assert (await under_way)["position"] == 1
+        assert (await Agent(pool, "ann")(AddTask(title="More milk")))["position"] == 2
+
+
+async def until_somebody_waits(database: Database) -> None:
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        async with asyncio.timeout(20):
+            while connection.execute(waits).fetchone() is None:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+
+
+def remake_the_functions(database: Database) -> None:
+    """Do what revision 0002 does, without the part that waits for commands under way."""
+    names = ("accepted", "write_tasks", "write_conversations", "write_messages", "commit_commands")
+    with psycopg.connect(database.admin) as connection:
+        connection.execute("SET LOCAL ROLE tasktrail_owner")
+        connection.execute("DROP FUNCTION tasktrail.commit_commands")
+        connection.execute("DROP TYPE tasktrail.accepted CASCADE")
+        for name in names:
+            connection.execute((migrate.FOLDER / "sql" / f"{name}.sql").read_bytes())
 
 
 async def test_who_lived_under_the_old_revision_goes_on_under_the_new_one(old: Database) -> None:

@@ -4,8 +4,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
+from mcp_types import CallToolResult
 
+from mcp_server.server import RECEIPT
+from tests.conftest import Database
 from tests.mcp.agent import Agent
 
 CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -78,6 +82,32 @@ def test_a_repeated_key_returns_the_first_answer(
     assert events(bob) == length
 
 
+def receipt(result: CallToolResult) -> str | None:
+    assert not result.is_error
+    return (result.meta or {}).get(RECEIPT)
+
+
+@each_change
+def test_who_lost_the_first_answer_gets_its_receipt_from_the_second(
+    bob: Agent,
+    user: str,
+    shared_database: Database,
+    tool: str,
+    arguments: dict[str, Any],
+    others: dict[str, Any],  # noqa: ARG001 - one of each change's
+) -> None:
+    first = bob.ask(tool, **arguments, idempotency_key="k")
+    with psycopg.connect(shared_database.admin) as connection:
+        (head,) = connection.execute(
+            "SELECT position || ':' || encode(hash, 'hex') FROM tasktrail.ledgers"
+            " WHERE user_id = %s",
+            [user],
+        )
+    assert (receipt(first),) == head
+    change_everything(bob)
+    assert receipt(bob.ask(tool, **arguments, idempotency_key="k")) == receipt(first)
+
+
 def test_a_key_belongs_to_one_tool(bob: Agent) -> None:
     bob("complete_task", task_id=1, idempotency_key="k")
     problem = bob.refused("delete_task", task_id=1, idempotency_key="k")
@@ -115,6 +145,15 @@ def test_a_wish_that_was_already_true_is_remembered_too(bob: Agent) -> None:
     bob("complete_task", task_id=1)
     assert bob("complete_task", **wish) == {**first, "replayed": True}
     assert bob("get_task", task_id=1)["completed"] is True
+
+
+def test_what_changed_nothing_has_no_receipt(bob: Agent) -> None:
+    for key in (None, "k", "k"):
+        wish = {"task_id": 1, "completed": False, "idempotency_key": key}
+        answer = bob.ask("complete_task", **wish)
+        assert answer.structured_content is not None
+        assert answer.structured_content["unchanged"] is True
+        assert receipt(answer) is None
 
 
 def test_one_request_sent_many_times_at_once_happens_once(

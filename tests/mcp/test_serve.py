@@ -80,6 +80,13 @@ def test_a_signal_as_soon_as_it_says_that_it_serves_ends_it_with_0(
     with serve("--port", "0", "--workers", workers, env=env) as running:
         running.url()
         assert running.end(signal.SIGTERM) == 0
+        assert last_words(running)["workers"] == int(workers)
+
+
+def last_words(running: Serve) -> dict[str, Any]:
+    """Return the line that it logs when all has ended."""
+    until(lambda: running.events[-1]["event"] == "stopped")
+    return running.events[-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -102,6 +109,7 @@ def test_a_call_under_way_is_answered_before_the_end(
             assert running.process.poll() is None
         call.join(PATIENCE)
         assert running.process.wait(PATIENCE) == 0
+        assert last_words(running)["under_way"] == 1
     assert answers[0]["task_id"] == 2
 
 
@@ -243,9 +251,40 @@ def test_design_a_serves_stdio_beside_http_from_one_process(
         with over_http(portal, url, LEGACY, token(user)) as agent:
             assert [task["title"] for task in agent("list_tasks")["tasks"]] == ["over stdio"]
             stdin.close()  # the client on stdio goes; the app stays
-            time.sleep(0.3)
+            until(lambda: running.events[-1]["event"] == "stopped")
+            assert running.events[-1]["transport"] == "stdio"
             assert agent("add_task", title="over HTTP")["task_id"] == 2
         assert running.end(signal.SIGTERM) == 0
+        assert last_words(running)["transport"] == "http"
+
+
+def test_a_call_that_is_cancelled_is_logged_and_counted_as_that(
+    shared_database: Database, user: str
+) -> None:
+    cancel = {
+        "jsonrpc": "2.0",
+        "method": "notifications/cancelled",
+        "params": {"requestId": 2, "reason": "the user has changed her mind"},
+    }
+    arguments = ("--transport", "http+stdio", "--port", "0", "--user", user)
+    with serve(*arguments, env=environment(shared_database.app)) as running:
+        url, stdin = running.url(), running.process.stdin
+        assert stdin is not None
+
+        def send(*requests: dict[str, Any]) -> None:
+            stdin.writelines(json.dumps(request) + "\n" for request in requests)
+            stdin.flush()
+
+        with psycopg.connect(shared_database.admin) as connection:
+            connection.execute("LOCK TABLE tasktrail.events IN SHARE MODE")  # no inserts
+            send(*_legacy_requests())
+            until(lambda: _waits(shared_database))
+            send(cancel)
+            until(lambda: [one for one in running.events if one["event"] == "tool_call"])
+        (told,) = [one for one in running.events if one["event"] == "tool_call"]
+        assert (told["tool"], told["user"], told["outcome"]) == ("add_task", user, "cancelled")
+        counted = httpx2.get(url.replace("/mcp", "/metrics")).text
+        assert 'tasktrail_tool_calls_total{outcome="cancelled",tool="add_task"} 1.0' in counted
 
 
 def _legacy_requests() -> list[dict[str, Any]]:

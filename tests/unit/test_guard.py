@@ -75,6 +75,21 @@ def call(tool: str) -> bytes:
     return json.dumps({**request, "params": {"name": tool, "arguments": {}}}).encode()
 
 
+SOURCE = "Whoever runs this server makes one with: tasktrail token --user U"
+
+
+def problem(answer: httpx2.Response) -> tuple[str, str]:
+    """Return the code and the text of a refusal, which has to be a JSON-RPC error."""
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    error = body.pop("error")
+    assert body == {"jsonrpc": "2.0", "id": None}
+    assert error["code"] == (-32603 if answer.status_code in (429, 503) else -32600)
+    wait = answer.headers.get("retry-after")
+    assert error["data"].get("retry_after_seconds") == (int(wait) if wait else None)
+    return error["data"]["code"], error["message"]
+
+
 class Served:
     """An app behind uvicorn on a port of its own."""
 
@@ -125,8 +140,10 @@ async def test_without_a_token(plain: httpx2.AsyncClient, oauth: httpx2.AsyncCli
     answer = await plain.post(PATH, content=call("list_tasks"))
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == 'Bearer scope="tasks:read tasks:write"'
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.json()["error"] == "unauthorized"
+    assert problem(answer) == (
+        "unauthorized",
+        f"Send a token: Authorization: Bearer <token>. {SOURCE}",
+    )
     answer = await oauth.post(PATH, content=call("list_tasks"))
     assert answer.headers["www-authenticate"] == f'Bearer scope="tasks:read tasks:write", {META}'
 
@@ -139,12 +156,20 @@ async def test_with_a_bad_token(plain: httpx2.AsyncClient, oauth: httpx2.AsyncCl
     expired = bearer(exp=int(time.time()) - 60)
     answer = await plain.post(PATH, headers=expired)
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, expected)
-    assert answer.json() == {
-        "error": "invalid_token",
-        "error_description": "The token has expired.",
-    }
+    assert problem(answer) == ("invalid_token", f"The token has expired. Get a new one. {SOURCE}")
     answer = await oauth.post(PATH, headers=expired)
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, f"{expected}, {META}")
+    assert problem(answer)[1].endswith("Tokens for this server come from https://issuer.example")
+
+
+async def test_with_published_keys_nobody_here_makes_tokens() -> None:
+    published = {
+        "TASKTRAIL_JWKS_URL": "https://issuer.example/jwks",
+        "TASKTRAIL_AUDIENCE": OAUTH["TASKTRAIL_AUDIENCE"],
+    }
+    async with Served(guarded(published)[0]) as client:
+        _, said = problem(await client.post(PATH))
+    assert said.endswith("Whoever runs this server knows where its tokens come from.")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +203,7 @@ async def test_only_post_is_spoken(
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST, OPTIONS"
     assert "www-authenticate" not in answer.headers
+    assert method == "HEAD" or problem(answer)[0] == "method_not_allowed"
 
 
 async def chunks(size: int) -> AsyncIterator[bytes]:
@@ -192,7 +218,7 @@ async def test_a_body_has_at_most_a_mebibyte(plain: httpx2.AsyncClient) -> None:
     for content in (b"x" * (MAX_BODY + 1), chunks(MAX_BODY + 1)):
         answer = await plain.post(PATH, content=content, headers=bearer())
         assert answer.status_code == 413
-        assert answer.json()["error"] == "request_too_large"
+        assert problem(answer)[0] == "request_too_large"
 
 
 async def test_a_length_is_believed_before_the_token_is_read(plain: httpx2.AsyncClient) -> None:
@@ -255,6 +281,7 @@ async def test_a_tool_that_needs_more_rights_asks_for_them(
         'Bearer error="insufficient_scope",'
         f' error_description="This tool needs the scope {needed}.", scope="{needed}", {META}'
     )
+    assert problem(answer)[0] == "insufficient_scope"
 
 
 @pytest.mark.parametrize(
@@ -288,7 +315,7 @@ async def test_an_address_that_calls_too_often_has_to_wait() -> None:
         answers = [await client.post(PATH) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [401, 401, 429]
         assert answers[2].headers["retry-after"] == "1"
-        assert answers[2].json()["error"] == "rate_limited"
+        assert problem(answers[2])[0] == "rate_limited"
 
 
 class _Unknown:
@@ -301,20 +328,21 @@ async def test_while_nobody_can_tell_the_client_shall_try_again() -> None:
         answer = await client.post(PATH, headers=bearer())
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "10"
+        assert problem(answer)[0] == "unavailable"
         assert "www-authenticate" not in answer.headers
 
 
 async def test_a_wrong_host_is_misdirected(plain: httpx2.AsyncClient) -> None:
     answer = await plain.post(PATH, headers={**bearer(), "Host": "evil.example"})
     assert answer.status_code == 421
-    assert "TASKTRAIL_ALLOWED_HOSTS" in answer.json()["error_description"]
+    assert "TASKTRAIL_ALLOWED_HOSTS" in problem(answer)[1]
     assert "evil" not in answer.text
 
 
 async def test_a_wrong_origin_is_forbidden(plain: httpx2.AsyncClient) -> None:
     answer = await plain.post(PATH, headers={**bearer(), "Origin": "https://evil.example"})
     assert answer.status_code == 403
-    assert "TASKTRAIL_ALLOWED_ORIGINS" in answer.json()["error_description"]
+    assert "TASKTRAIL_ALLOWED_ORIGINS" in problem(answer)[1]
     assert not {"www-authenticate", "access-control-allow-origin"} & set(answer.headers)
 
 

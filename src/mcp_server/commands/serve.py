@@ -111,6 +111,7 @@ async def _serve_stdio(configured: Settings, principal: str) -> None:
         server = TasktrailServer(database, configured, principal)
         log.info("serving", transport="stdio", user=principal)
         await server.run_stdio_async()
+    log.info("stopped", transport="stdio", user=principal)
 
 
 def _serve_http(
@@ -142,16 +143,19 @@ def _serve_http(
             log.info("serving", transport="http", url=address, workers=count)
 
         # Whoever reads the announcement may send a signal at once: it has to be caught by then.
+        told: dict[str, Any] = {"transport": "http", "workers": count}
         if count == 1:
             server = _Server(config)
             with server.capture_signals():
                 announce()
                 server.run(sockets=[listening])
-            return
-        with _shared_metrics():
-            supervisor = Multiprocess(config, sockets=[listening])
-            announce()
-            supervisor.run()
+            told["under_way"] = server.under_way
+        else:
+            with _shared_metrics():
+                supervisor = Multiprocess(config, sockets=[listening])
+                announce()
+                supervisor.run()
+    log.info("stopped", **told)
 
 
 def _shown(host: str) -> str:
@@ -182,7 +186,17 @@ async def _check(found: target.Target, configured: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Ends with 0 after SIGTERM: uvicorn's own raises the signal again when it has drained."""
+    """Ends with 0 after SIGTERM: uvicorn's own raises the signal again when it has drained.
+
+    ``under_way``: the requests that had not been answered when the signal came.
+    """
+
+    under_way = 0
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests finish for DRAIN_SECONDS at most."""
+        self.under_way = len(self.server_state.tasks)
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

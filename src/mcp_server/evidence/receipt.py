@@ -39,15 +39,22 @@ SELECT e.hash FROM tasktrail.as_user(%s) AS u, LATERAL (
 """
 
 
+async def read_head(connection: Connection, user_id: str, position: int) -> Head | None:
+    """Return the head that a ledger had when ``position`` was its last event, None if there is no
+    such event."""
+    cursor = await connection.execute(_HASH_AT, (user_id, position), binary=True)
+    row = await cursor.fetchone()
+    return Head(position, row[0]) if row is not None else None
+
+
 async def check_receipt(connection: Connection, user_id: str, receipt: Head) -> Finding | None:
     """Return what contradicts a receipt in the database, None if nothing does.
 
     It compares one hash. That the events before it lead to that hash is the chain's to show.
     """
-    cursor = await connection.execute(_HASH_AT, (user_id, receipt.position), binary=True)
-    row = await cursor.fetchone()
-    if row is None:
+    head = await read_head(connection, user_id, receipt.position)
+    if head is None:
         return Finding(receipt.position, "receipt", "names an event that is not in the ledger")
-    if row[0] != receipt.hash:
+    if head.hash != receipt.hash:
         return Finding(receipt.position, "receipt", "has another hash than the event there")
     return None

@@ -9,7 +9,11 @@ MAX_BODY = 1024 * 1024
 
 def too_long() -> HttpRefusal:
     """Return what to raise when more than a mebibyte comes or is announced."""
-    return HttpRefusal(413, "request_too_large", "A request may have at most 1 MiB.")
+    return HttpRefusal(
+        413,
+        "request_too_large",
+        "A request may have at most 1 MiB. Send less at once: shorter texts, or fewer tasks.",
+    )
 
 
 async def read(receive: Receive) -> bytes | None:

@@ -120,8 +120,9 @@ class Guard:
             raise HttpRefusal(
                 429,
                 "rate_limited",
-                "Too many calls from this address.",
-                retry_after=whole_seconds(wait),
+                "Too many calls from this address."
+                f" The next one is possible in {whole_seconds(wait)} seconds.",
+                wait,
             )
         if head.content_length.isdecimal() and int(head.content_length[:20]) > MAX_BODY:
             raise too_long()
@@ -129,24 +130,26 @@ class Guard:
     async def _identify(self, scope: Scope, head: _Head) -> Identity:
         scheme, _, token = head.authorization.partition(" ")
         if scheme.lower() != "bearer":
-            raise self._unauthorised(scope, "Send a token: Authorization: Bearer <token>.")
+            challenge = self._resource.challenge(scope, scope=FIRST_SCOPES)
+            raise self._refused(
+                401, "unauthorized", "Send a token: Authorization: Bearer <token>.", challenge
+            )
         try:
             return await self._verifier.identify(token.strip(" "))
         except BadToken as bad:
-            raise self._unauthorised(scope, bad.reason, error="invalid_token") from None
+            challenge = self._resource.challenge(
+                scope, error="invalid_token", error_description=bad.reason, scope=FIRST_SCOPES
+            )
+            text = f"{bad.reason} Get a new one."
+            raise self._refused(401, "invalid_token", text, challenge) from None
         except KeysUnavailable:
             raise HttpRefusal(
                 503,
                 "unavailable",
-                "The keys that tokens are checked with cannot be fetched. Try again.",
-                retry_after=whole_seconds(PAUSE_SECONDS),
+                "The keys that tokens are checked with cannot be fetched."
+                f" Try again in {whole_seconds(PAUSE_SECONDS)} seconds.",
+                PAUSE_SECONDS,
             ) from None
-
-    def _unauthorised(self, scope: Scope, text: str, **error: str) -> HttpRefusal:
-        described = {**error, "error_description": text} if error else {}
-        challenge = self._resource.challenge(scope, **described, scope=FIRST_SCOPES)
-        code = error.get("error", "unauthorized")
-        return HttpRefusal(401, code, text, www_authenticate=challenge)
 
     def _check_scope(self, scope: Scope, identity: Identity, body: bytes) -> None:
         if identity.scopes >= self._all_scopes:
@@ -158,7 +161,12 @@ class Guard:
         challenge = self._resource.challenge(
             scope, error="insufficient_scope", error_description=text, scope=needed
         )
-        raise HttpRefusal(403, "insufficient_scope", text, www_authenticate=challenge)
+        text += " Get a token that has it."
+        raise self._refused(403, "insufficient_scope", text, challenge)
+
+    def _refused(self, status: int, error: str, text: str, challenge: str) -> HttpRefusal:
+        text = f"{text} {self._resource.source_of_tokens}"
+        return HttpRefusal(status, error, text, www_authenticate=challenge)
 
 
 def _head(scope: Scope) -> _Head:

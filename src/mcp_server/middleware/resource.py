@@ -28,6 +28,16 @@ class Resource:
         self.path = path
         self._issuer = settings.issuer
         self._url = settings.audience if _is_url(settings.audience) else None
+        self._publishes_keys = settings.jwks_url is not None
+
+    @property
+    def source_of_tokens(self) -> str:
+        """The sentence that says where to get a token."""
+        if self._issuer is not None:
+            return f"Tokens for this server come from {self._issuer}"
+        if self._publishes_keys:
+            return "Whoever runs this server knows where its tokens come from."
+        return "Whoever runs this server makes one with: tasktrail token --user U"
 
     def challenge(self, scope: Scope, /, **parameters: str) -> str:
         """Return ``WWW-Authenticate`` for a request. Values hold no quotes and are ASCII."""

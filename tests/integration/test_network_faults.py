@@ -14,6 +14,8 @@ from tests.integration.tcp_proxy import Fault, Proxy, proxied
 from tests.mcp.serving import configured, serving
 from tests.mcp.wire import User
 
+pytestmark = pytest.mark.each_loop
+
 HAPPENED = {
     Fault.lost: False,
     Fault.swallowed: False,

@@ -15,6 +15,8 @@ from mcp_server.pool import Pool
 from tests.conftest import Database
 from tests.integration.tcp_proxy import proxied
 
+pytestmark = pytest.mark.each_loop
+
 
 async def _pid(connection: Connection) -> int:
     cursor = await connection.execute("SELECT pg_backend_pid()")

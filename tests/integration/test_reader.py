@@ -16,6 +16,8 @@ from projections.current import NOTHING_FOUND, Found, Texts, Wanted
 from tests.conftest import Database
 from tests.integration.agents import Agent
 
+pytestmark = pytest.mark.each_loop
+
 USERS = [f"user-{number}" for number in range(20)]
 # Of a user's day below: task 1, completed at 2, conversation 3 with message 4.
 WISHES = [

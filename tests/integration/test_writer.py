@@ -21,6 +21,8 @@ from mcp_server.pool import Pool
 from tests.conftest import Database
 from tests.integration.agents import Inspector
 
+pytestmark = pytest.mark.each_loop
+
 NOBODY = handle.actor("test", Context("nobody", "cli"))
 
 

@@ -1,4 +1,5 @@
-"""What Prometheus can ask: how many tool calls, how they ended, how long they took."""
+"""What Prometheus can ask: how many tool calls, how they ended, how long they took; and how many
+requests did not get that far."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 from prometheus_client import values as prometheus_values
@@ -9,6 +10,11 @@ SECONDS = Histogram(
     "Duration of tool calls.",
     ["tool"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+REFUSALS = Counter(
+    "tasktrail_http_refusals",
+    "Requests refused before any tool, by status and reason.",
+    ["status", "reason"],
 )
 
 

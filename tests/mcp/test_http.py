@@ -192,6 +192,19 @@ def test_health_needs_no_token(address: str) -> None:
     assert httpx2.get(f"{address}/readyz").json() == {"status": "ok"}
 
 
+def test_metrics_count_what_is_refused_before_the_tools(address: str) -> None:
+    counted = 'tasktrail_http_refusals_total{reason="unauthorized",status="401"}'
+
+    def count() -> float:
+        text = httpx2.get(f"{address}/metrics").text
+        lines = [line for line in text.splitlines() if line.startswith(counted)]
+        return float(lines[0].split()[-1]) if lines else 0
+
+    before = count()
+    assert httpx2.post(f"{address}/mcp", json={}).status_code == 401
+    assert count() == before + 1
+
+
 def test_metrics_count_calls_by_tool_and_outcome(address: str, wire: Wire) -> None:
     def count(outcome: str) -> float:
         name = f'tasktrail_tool_calls_total{{outcome="{outcome}",tool="get_task"}} '

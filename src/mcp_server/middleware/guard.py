@@ -19,6 +19,7 @@ from mcp_server.auth.identity import BadToken, Identity
 from mcp_server.auth.jwks import PAUSE_SECONDS, KeysUnavailable
 from mcp_server.auth.verifier import Verifier
 from mcp_server.limiter import Limiter
+from mcp_server.metrics import REFUSALS
 from mcp_server.middleware.admission import Admission
 from mcp_server.middleware.answers import (
     METHODS,
@@ -89,6 +90,7 @@ class Guard:
             self._check_scope(scope, identity, body)
         except HttpRefusal as refusal:
             log.info("request_refused", status=refusal.status, error=refusal.error)
+            REFUSALS.labels(refusal.status, refusal.error).inc()
             await refuse(send, refusal)
             return
         scope[IDENTITY] = identity

@@ -31,7 +31,6 @@ def access(
     user: OptionalUserId = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
 ) -> None:
-    """Show who looked at whose ledger, and check that no record was changed or removed."""
     with target.opened(settings.read()) as database:
         faults = asyncio.run(_show(database.reader, user, as_json))
     if faults:

@@ -62,7 +62,6 @@ def checkpoint(
     ] = "tasktrail",
     json: Annotated[bool, typer.Option("--json", help="Say what was signed as JSON.")] = False,
 ) -> None:
-    """Sign one statement over the heads of all ledgers, and keep it outside the database too."""
     if new_key is not None:
         _tell({"key": make_key(new_key, name), "file": str(new_key)}, json)
         return

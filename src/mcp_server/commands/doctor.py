@@ -43,7 +43,6 @@ GROUP BY g.rolname ORDER BY g.rolname
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what is wrong with this configuration and how to mend it."""
     examination = Examination(read_what_can_be())
     asyncio.run(examination.examine())
     report = examination.report()

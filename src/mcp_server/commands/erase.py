@@ -92,7 +92,6 @@ def erase_command(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Erase everything a user wrote. The chain still verifies, and the user may go on."""
     if (user is not None) + list_ + (replay is not None) != 1:
         raise typer.BadParameter("Give a user, or --list, or --replay FILE.")
     with target.opened(settings.read()) as database:
@@ -245,7 +244,6 @@ def hold(
     list_: Annotated[bool, typer.Option("--list", help="List the holds.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Prevent that a user's words are erased, until they are released."""
     if (user is not None) == list_:
         raise typer.BadParameter("Give a user, or --list.")
     with target.opened(settings.read()) as database, psycopg.connect(database.admin) as connection:

@@ -19,7 +19,6 @@ WHERE r.rolcanlogin AND NOT r.rolsuper AND pg_catalog.pg_has_role(r.oid, 'tasktr
 def migrate_schema(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Bring the database's schema up to date. Safe to repeat."""
     with target.opened(settings.read(), create=True) as database:
         done = database.migrated or migrate.upgrade(database.admin)
         needs_login = not as_json and not _has_server_login(database.admin)

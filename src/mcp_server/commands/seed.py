@@ -71,7 +71,6 @@ def seed(
     seed: Annotated[int, typer.Option(help="The same seed makes the same database.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make up users with their histories. Users that exist are never touched."""
     if events < users:
         raise typer.BadParameter("every user needs an event", param_hint="--events")
     collect_garbage_seldom()

@@ -64,7 +64,6 @@ def serve(
     ] = None,
     user: Annotated[str, typer.Option(help="Whose tasks, on stdio.")] = "local",
 ) -> None:
-    """Serve MCP; with an embedded Postgres when DATABASE_URL is not set."""
     configured = settings.read()
     logs.configure(configured.log)
     principal = _principal(user)

@@ -67,7 +67,6 @@ def verify(
     jobs: Jobs = DEFAULT_JOBS,
     as_json: AsJson = False,
 ) -> None:
-    """Check chains, gaps, heads, read tables and checkpoints; exit 1 if anything is wrong."""
     trusted = _read_key(key)
     receipts = [read_receipt(text) for text in receipt or []]
     notes = [_read(path) for path in checkpoint or []]

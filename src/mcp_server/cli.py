@@ -11,13 +11,11 @@ from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple
 
-import psycopg
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from events.errors import Refused
+from events.errors import NoSuchUser, Refused
 from mcp_server.failure import Failure
-from projections.spans import NoSuchUser
 
 
 class Command(NamedTuple):
@@ -95,16 +93,6 @@ COMMANDS = {
 }
 
 
-_NO_SCHEMA = (
-    psycopg.errors.InvalidSchemaName,
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedColumn,
-    psycopg.errors.UndefinedFunction,
-)
-_AWAY = ("08", "28", "57P")
-"""How SQLSTATEs begin: no connection, no entry, shut down or starting."""
-
-
 def main() -> None:
     """Run ``tasktrail``."""
     _run(app, "tasktrail")
@@ -176,26 +164,9 @@ def _run(program: Callable[..., Any], name: str) -> None:
     except NoSuchUser as error:
         _fail(2, str(error))
     except Refused as refusal:
-        if refusal.code == "unavailable":
-            why = refusal.__cause__ or refusal.message
-            _fail(3, f"The database cannot be reached: {why}\n`tasktrail doctor` says more.")
         _fail(1, f"{refusal.message} {refusal.hint}")
-    except _NO_SCHEMA:
-        _fail(3, "The database has no Tasktrail in it, or an older one. Run: tasktrail migrate")
-    except psycopg.errors.InsufficientPrivilege as error:
-        said = error.diag.message_primary
-        _fail(3, f"This login may not do that: {said}.\n`tasktrail doctor` says more.")
-    except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
-        _fail(3, _trouble(error))
     except OSError as error:
         _fail(2, f"{error.filename or 'output'}: {error.strerror or error}")
-
-
-def _trouble(error: psycopg.Error) -> str:
-    """Say whether the database is away, or is there and cannot do it: a full disk, a standby."""
-    if (error.sqlstate or "08").startswith(_AWAY):
-        return f"The database cannot be reached: {error}\n`tasktrail doctor` says more."
-    return f"The database could not do it: {error.diag.message_primary}."
 
 
 def _fail(code: int, text: str) -> None:

@@ -308,7 +308,7 @@ def test_a_process_ends_with_the_code_too() -> None:
     process = start(AWAY, "history", "ann")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (3, b"")
-    assert err.startswith(b"tasktrail: The database cannot be reached")
+    assert err.startswith(b"tasktrail: The database of DATABASE_URL cannot be reached: ")
     assert b"Traceback" not in err
 
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from psycopg import sql
 
-from mcp_server.commands import masking
+from mcp_server import masking
 from mcp_server.settings import read_what_can_be
 from tests.conftest import PASSWORD, Database, Server
 from tests.integration.command_line import Run, Said

@@ -4,11 +4,11 @@ import sys
 from typing import Annotated
 
 import orjson
-import psycopg
 import typer
 
 from mcp_server import migrate, settings, target
 from mcp_server.migrate import Upgrade
+from mcp_server.reach import connect
 
 _SERVER_LOGINS = """
 SELECT count(*) FROM pg_catalog.pg_roles r
@@ -34,7 +34,7 @@ def migrate_schema(
 
 
 def _has_server_login(conninfo: str) -> bool:
-    with psycopg.connect(conninfo) as connection:
+    with connect(conninfo) as connection:
         return bool(connection.execute(_SERVER_LOGINS).fetchall()[0][0])
 
 

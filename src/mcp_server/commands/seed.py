@@ -12,7 +12,6 @@ from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import orjson
-import psycopg
 import typer
 from psycopg import Connection
 
@@ -24,6 +23,7 @@ from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.seed_histories import events_of_users, history
 from mcp_server.failure import Failure
+from mcp_server.reach import connect
 from projections.read_tables import READ_TABLES
 
 BATCH = 20_000
@@ -76,7 +76,7 @@ def seed(
     collect_garbage_seldom()
     with (
         target.opened(settings.read(), create=True) as database,
-        psycopg.connect(database.admin) as connection,
+        connect(database.admin) as connection,
         WorkProgress("seeding", events) as progress,
     ):
         fill(connection, events, users, seed, progress.advance)

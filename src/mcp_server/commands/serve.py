@@ -9,13 +9,13 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from errno import EACCES, EADDRINUSE
 from functools import partial
 from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Annotated, Any
 
 import structlog
@@ -24,10 +24,9 @@ import uvicorn
 from rich.console import Console
 from uvicorn.supervisors import Multiprocess
 
-from mcp_server import logs, running, selfcheck, settings, target
+from mcp_server import logs, running, settings, target
 from mcp_server.auth.identity import check_user_id
 from mcp_server.auth.issue import development_secret, issue
-from mcp_server.database import Database
 from mcp_server.failure import Failure
 from mcp_server.middleware.admission import is_loopback
 from mcp_server.server import TasktrailServer
@@ -71,12 +70,10 @@ def serve(
         _run(_serve_stdio(configured, principal))
         return
     _refuse_open_door(configured, host)
-    if transport is Transport.both:
-        thread = threading.Thread(
-            target=lambda: _run(_serve_stdio(configured, principal)), name="stdio", daemon=True
-        )
-        thread.start()
-    _serve_http(configured, host, port, workers, quiet=transport is Transport.both)
+    stdio = Thread(
+        target=lambda: _run(_serve_stdio(configured, principal)), name="stdio", daemon=True
+    )
+    _serve_http(configured, host, port, workers, stdio if transport is Transport.both else None)
 
 
 def _principal(user: str) -> str:
@@ -113,11 +110,14 @@ async def _serve_stdio(configured: Settings, principal: str) -> None:
 
 
 def _serve_http(
-    configured: Settings, host: str, port: int, workers: int | None, *, quiet: bool
+    configured: Settings, host: str, port: int, workers: int | None, beside: Thread | None
 ) -> None:
-    """Take the port, then the database: clients are answered only when both are there."""
+    """Take the port, then the database: clients are answered only when both are there.
+
+    ``beside``: what serves other clients from then on; it does so quietly.
+    """
     with _listening(host, port) as listening, target.opened(configured, create=True) as found:
-        _run(_check(found, configured))
+        _run(running.check(found, configured))
         count = workers or max(1, (os.cpu_count() or 1) // CORES_PER_WORKER)
         config = uvicorn.Config(
             partial(_app, configured, host),
@@ -136,8 +136,10 @@ def _serve_http(
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}/mcp"
 
         def announce() -> None:
-            if not quiet:
+            if beside is None:
                 _introduce(configured, address)
+            else:
+                beside.start()
             log.info("serving", transport="http", url=address, workers=count)
 
         # Whoever reads the announcement may send a signal at once: it has to be caught by then.
@@ -175,11 +177,6 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield taken
 
 
-async def _check(found: target.Target, configured: Settings) -> None:
-    async with Database(found.server) as pool, pool.connection() as connection:
-        await selfcheck.refuse_unsafe(connection, allowed=configured.allow_unsafe_database)
-
-
 class _Server(uvicorn.Server):
     """Ends with 0 after SIGTERM: uvicorn's own raises the signal again when it has drained."""
 
@@ -210,7 +207,7 @@ def _app(configured: Settings, host: str) -> Any:
 
     logs.configure(configured.log)
     if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_after, args=[parent], name="parent", daemon=True).start()
+        Thread(target=_end_after, args=[parent], name="parent", daemon=True).start()
     return create_app(configured, host)
 
 

@@ -48,12 +48,15 @@ Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 def _conninfo(url: SecretStr) -> SecretStr:
-    """Refuse here what libpq cannot read: its own complaint would quote the password."""
+    """Refuse here what libpq cannot read, or misreads: its complaint would quote the password."""
     try:
-        ports = str(conninfo_to_dict(url.get_secret_value()).get("port", "")).split(",")
+        parts = conninfo_to_dict(url.get_secret_value())
     except psycopg.ProgrammingError:
-        ports = ["unreadable"]
-    if not all(port == "" or port.isdecimal() for port in ports):
+        parts = {"port": "unreadable"}
+    ports, hosts = (str(parts.get(name, "")).split(",") for name in ("port", "host"))
+    # A socket's folder begins with a slash, and a socket without a file with an @.
+    split = any("@" in host[1:] and not host.startswith("/") for host in hosts)
+    if split or not all(port == "" or port.isdecimal() for port in ports):
         raise ValueError(
             "is no Postgres URL. Write postgresql://user:password@host:5432/database, and"
             " characters such as @ : / ? # % in a password as %40 and so on."

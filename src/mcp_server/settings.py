@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -49,6 +47,9 @@ Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 def _conninfo(url: SecretStr) -> SecretStr:
     """Refuse here what libpq cannot read, or misreads: its complaint would quote the password."""
+    import psycopg  # here: without an address of a database nobody may need it
+    from psycopg.conninfo import conninfo_to_dict
+
     try:
         parts = conninfo_to_dict(url.get_secret_value())
     except psycopg.ProgrammingError:

@@ -29,7 +29,6 @@ from mcp_server.auth.identity import check_user_id
 from mcp_server.auth.issue import development_secret, issue
 from mcp_server.failure import Failure
 from mcp_server.middleware.admission import is_loopback
-from mcp_server.server import TasktrailServer
 from mcp_server.settings import Settings, SettingsError
 
 DRAIN_SECONDS = 10
@@ -104,6 +103,9 @@ def _run(serving: Any) -> None:
 
 async def _serve_stdio(configured: Settings, principal: str) -> None:
     async with running.database(configured) as database:
+        # Here, as in _app: the SDK takes as long as all the rest, and a refusal should not wait.
+        from mcp_server.server import TasktrailServer
+
         server = TasktrailServer(database, configured, principal)
         log.info("serving", transport="stdio", user=principal)
         await server.run_stdio_async()
@@ -144,6 +146,7 @@ def _serve_http(
 
         # Whoever reads the announcement may send a signal at once: it has to be caught by then.
         if count == 1:
+            config.load()  # before stdio: two threads cannot import the SDK at once
             server = _Server(config)
             with server.capture_signals():
                 announce()

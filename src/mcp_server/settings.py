@@ -178,7 +178,7 @@ class Reading(NamedTuple):
 def read_what_can_be(environment: Mapping[str, str] | None = None) -> Reading:
     """Return the settings without those that are wrong: for ``doctor``."""
     given = _given(environment)
-    problems = [_unknown(name) for name in given if _looks_ours(name)]
+    problems = mistyped(environment)
     left_out = set()
     try:
         settings = Settings.model_validate(given, context=_LENIENT)
@@ -203,8 +203,10 @@ NAMES = {field: str(info.alias) for field, info in Settings.model_fields.items()
 """The name in the environment of each field."""
 
 
-def _looks_ours(name: str) -> bool:
-    return name.startswith("TASKTRAIL_") and name not in NAMES.values()
+def mistyped(environment: Mapping[str, str] | None = None) -> list[Problem]:
+    """Return which names look like settings of ours and are none: they do nothing."""
+    ours = (name for name in _given(environment) if name.startswith("TASKTRAIL_"))
+    return [_unknown(name) for name in ours if name not in NAMES.values()]
 
 
 def _unknown(name: str) -> Problem:

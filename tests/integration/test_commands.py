@@ -12,6 +12,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import orjson
 import psycopg
 import pytest
 
@@ -174,6 +175,17 @@ def test_a_setting_that_cannot_be_is_named(
     said = tasktrail("token", "--user", "ann", **{setting: value})
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(f"tasktrail: {setting}: {what}")
+
+
+def test_the_server_warns_of_a_setting_that_is_mistyped(tasktrail: Run, tmp_path: Path) -> None:
+    environment = {"DATABASE_URL": AWAY, "BETTER_AUTH_SECRET": SECRET}
+    said = call(tasktrail, "serve", tmp_path, **environment, TASKTRAIL_RATELIMIT="5")
+    (line,) = (orjson.loads(line) for line in said.err.splitlines() if line.startswith("{"))
+    assert (line["event"], line["level"]) == ("unknown_setting", "warning")
+    assert line["problem"] == (
+        "TASKTRAIL_RATELIMIT is set, but there is no such setting: it does nothing."
+        " Did you mean TASKTRAIL_RATE_LIMIT?"
+    )
 
 
 @pytest.mark.parametrize("command", ["export", "report"])

@@ -64,6 +64,8 @@ def serve(
 ) -> None:
     configured = settings.read()
     logs.configure(configured.log)
+    for problem in settings.mistyped():
+        log.warning("unknown_setting", problem=str(problem))
     principal = _principal(user)
     if transport is Transport.stdio:
         _run(_serve_stdio(configured, principal))

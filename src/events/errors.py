@@ -36,3 +36,7 @@ class Refused(Exception):
         self.message = message
         self.hint = hint
         self.details = details or {}
+
+
+class NoSuchUser(Exception):
+    """Neither a ledger nor a row belongs to the user who was named."""

@@ -1,85 +1,149 @@
 """The command line: ``tasktrail`` and ``rebuild-projections``.
 
 This file only lists the commands. Each is a function in a module of its own, which is imported when
-it is asked for: a token should not wait for what a server needs. Failures that a person can act on
-become a line on standard error and an exit code (``mcp_server.failure``).
+it is asked for: neither a token nor a page of help should wait for what a server needs. Failures
+that a person can act on become a line on standard error and an exit code (``mcp_server.failure``).
 """
 
 import sys
 from collections.abc import Callable
-from importlib import import_module, metadata
+from importlib import import_module
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
-import psycopg
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from events.errors import Refused
+from events.errors import NoSuchUser, Refused
 from mcp_server.failure import Failure
-from projections.spans import NoSuchUser
+
+
+class Command(NamedTuple):
+    """The function that does it, as module:name, and what the help says of it."""
+
+    function: str
+    help: str
+
 
 COMMANDS = {
-    "serve": "mcp_server.commands.serve:serve",
-    "token": "mcp_server.commands.token:token",
-    "migrate": "mcp_server.commands.migrate:migrate_schema",
-    "doctor": "mcp_server.commands.doctor:doctor",
-    "rebuild-projections": "mcp_server.commands.rebuild:rebuild_projections",
-    "history": "mcp_server.commands.history:history",
-    "replay": "mcp_server.commands.replay:replay",
-    "diff": "mcp_server.commands.diff:diff",
-    "access": "mcp_server.commands.access:access",
-    "verify": "mcp_server.commands.verify:verify",
-    "export": "mcp_server.commands.export:export",
-    "report": "mcp_server.commands.report:report",
-    "checkpoint": "mcp_server.commands.checkpoint:checkpoint",
-    "erase": "mcp_server.commands.erase:erase_command",
-    "hold": "mcp_server.commands.erase:hold",
-    "seed": "mcp_server.commands.seed:seed",
+    "serve": Command(
+        "serve:serve",
+        "Serve MCP; with an embedded Postgres when DATABASE_URL is not set.",
+    ),
+    "token": Command(
+        "token:token",
+        "Print a bearer token for a user, signed with the shared secret.",
+    ),
+    "migrate": Command(
+        "migrate:migrate_schema",
+        "Bring the database's schema up to date. Safe to repeat.",
+    ),
+    "doctor": Command(
+        "doctor:doctor",
+        "Say what is wrong with this configuration and how to mend it.",
+    ),
+    "rebuild-projections": Command(
+        "rebuild:rebuild_projections",
+        "Replay the ledger into the read tables, online: only what differs is written.",
+    ),
+    "history": Command(
+        "history:history",
+        "Tell what happened: each change with who, why, before and after, oldest first.",
+    ),
+    "replay": Command(
+        "replay:replay",
+        "Show one user's tasks and conversations as they were at a moment.",
+    ),
+    "diff": Command(
+        "diff:diff",
+        "Show what changed between two moments, field by field.",
+    ),
+    "access": Command(
+        "access:access",
+        "Show who looked at whose ledger, and check that no record was changed or removed.",
+    ),
+    "verify": Command(
+        "verify:verify",
+        "Check chains, gaps, heads, read tables and checkpoints; exit 1 if anything is wrong.",
+    ),
+    "export": Command(
+        "export:export",
+        "Write one user's whole ledger to a file that an auditor can take away.",
+    ),
+    "report": Command(
+        "report:report",
+        "Write a page with the timeline, the state at any moment, and the chain to verify.",
+    ),
+    "checkpoint": Command(
+        "checkpoint:checkpoint",
+        "Sign one statement over the heads of all ledgers, and keep it outside the database too.",
+    ),
+    "erase": Command(
+        "erase:erase_command",
+        "Erase everything a user wrote. The chain still verifies, and the user may go on.",
+    ),
+    "hold": Command(
+        "erase:hold",
+        "Prevent that a user's words are erased, until they are released.",
+    ),
+    "seed": Command(
+        "seed:seed",
+        "Make up users with their histories. Users that exist are never touched.",
+    ),
 }
-
-
-_NO_SCHEMA = (
-    psycopg.errors.InvalidSchemaName,
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedColumn,
-    psycopg.errors.UndefinedFunction,
-)
-_AWAY = ("08", "28", "57P")
-"""How SQLSTATEs begin: no connection, no entry, shut down or starting."""
 
 
 def main() -> None:
     """Run ``tasktrail``."""
-    asked = sys.argv[1] if len(sys.argv) > 1 else ""
-    _run(_app([asked] if asked in COMMANDS else list(COMMANDS)), "tasktrail")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"tasktrail {metadata.version('tasktrail')}")  # noqa: T201 - this is the command line
-        raise typer.Exit
+    _run(app, "tasktrail")
 
 
 def rebuild_main() -> None:
     """Run ``rebuild-projections``."""
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(_load("rebuild-projections"))
-    _run(app, "rebuild-projections")
+    _run(load("rebuild-projections"), "rebuild-projections")
 
 
-def _app(names: list[str]) -> typer.Typer:
-    app = typer.Typer(
-        name="tasktrail",
-        help="A task store for AI agents that never forgets who changed what.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
+class _Commands(TyperGroup):
+    """Lists the commands by their names and their help; imports the one that is asked for."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, command in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=command.help))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in COMMANDS:
+            self.add_command(load(args[0]), args[0])
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="A task store for AI agents that never forgets who changed what.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def load(name: str) -> Any:
+    """Return a command with its options."""
+    module, _, function = COMMANDS[name].function.partition(":")
+    alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    alone.command(help=COMMANDS[name].help)(
+        getattr(import_module(f"mcp_server.commands.{module}"), function)
     )
-    app.callback()(_tasktrail)  # with one command alone typer would leave out its name
-    for name in names:
-        app.command(name)(_load(name))
-    return app
+    return typer.main.get_command(alone)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata  # here: nothing else needs it
+
+        print(f"tasktrail {metadata.version('tasktrail')}")  # noqa: T201 - this is the command line
+        raise typer.Exit
+
+
+@app.callback()
 def _tasktrail(
     _: Annotated[
         bool,
@@ -89,43 +153,20 @@ def _tasktrail(
     pass
 
 
-def _load(name: str) -> Callable[..., None]:
-    module, _, function = COMMANDS[name].partition(":")
-    command: Callable[..., None] = getattr(import_module(module), function)
-    return command
-
-
-def _run(app: typer.Typer, name: str) -> None:
+def _run(program: Callable[..., Any], name: str) -> None:
     if isinstance(sys.stdout, TextIOWrapper):  # any text can be shown, and JSON is UTF-8
         terminal = sys.stdout.isatty()
         sys.stdout.reconfigure(encoding=None if terminal else "utf-8", errors="backslashreplace")
     try:
-        app(prog_name=name)
+        program(prog_name=name)
     except Failure as failure:
         _fail(failure.exit_code, str(failure))
     except NoSuchUser as error:
         _fail(2, str(error))
     except Refused as refusal:
-        if refusal.code == "unavailable":
-            why = refusal.__cause__ or refusal.message
-            _fail(3, f"The database cannot be reached: {why}\n`tasktrail doctor` says more.")
         _fail(1, f"{refusal.message} {refusal.hint}")
-    except _NO_SCHEMA:
-        _fail(3, "The database has no Tasktrail in it, or an older one. Run: tasktrail migrate")
-    except psycopg.errors.InsufficientPrivilege as error:
-        said = error.diag.message_primary
-        _fail(3, f"This login may not do that: {said}.\n`tasktrail doctor` says more.")
-    except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
-        _fail(3, _trouble(error))
     except OSError as error:
         _fail(2, f"{error.filename or 'output'}: {error.strerror or error}")
-
-
-def _trouble(error: psycopg.Error) -> str:
-    """Say whether the database is away, or is there and cannot do it: a full disk, a standby."""
-    if (error.sqlstate or "08").startswith(_AWAY):
-        return f"The database cannot be reached: {error}\n`tasktrail doctor` says more."
-    return f"The database could not do it: {error.diag.message_primary}."
 
 
 def _fail(code: int, text: str) -> None:

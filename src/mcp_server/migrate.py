@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from mcp_server.failure import Failure
+from mcp_server.reach import connect
 
 _PACKAGED = Path(__file__).parent / "migrations"
 FOLDER = _PACKAGED if _PACKAGED.exists() else Path(__file__).parents[2] / "migrations"
@@ -57,7 +58,7 @@ def upgrade(admin_conninfo: str) -> Upgrade:
     Raises:
         NeedsAdministrator: something is not there that this login may not make.
         Newer: this program is too old for the database.
-        psycopg.OperationalError: the database cannot be reached.
+        Unreachable: the database cannot be reached.
     """
     before, after = _revision(admin_conninfo), newest()
     if before is not None and before > after:
@@ -74,7 +75,7 @@ def upgrade(admin_conninfo: str) -> Upgrade:
 
 
 def _revision(conninfo: str) -> str | None:
-    with psycopg.connect(conninfo) as connection:
+    with connect(conninfo) as connection:
         try:
             row = connection.execute("SELECT version_num FROM tasktrail.alembic_version").fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
@@ -90,7 +91,7 @@ def _run_alembic(admin_conninfo: str) -> None:
 
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(admin_conninfo, prepare_threshold=None),
+        creator=lambda: connect(admin_conninfo, prepare_threshold=None),
         poolclass=pool.NullPool,
     )
     try:
@@ -115,7 +116,7 @@ def _become_owner(driver: Any) -> None:
 
 def _needs_administrator(conninfo: str) -> NeedsAdministrator:
     """Say what an administrator has to run for this login: what is there already is left out."""
-    with psycopg.connect(conninfo) as connection:
+    with connect(conninfo) as connection:
         found = connection.execute(
             "SELECT current_user, current_database(), array_agg(rolname::text)"
             " FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)",

@@ -10,7 +10,9 @@ from mcp_server import selfcheck, target
 from mcp_server.database import Database
 from mcp_server.embedded.cluster import Cluster
 from mcp_server.embedded.unavailable import PostgresUnavailable
+from mcp_server.reach import connect_async
 from mcp_server.settings import Settings
+from mcp_server.trouble import explained
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -22,16 +24,14 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     """Yield the pool of this event loop.
 
     Raises:
-        Unsafe: the database would not keep its promises (``mcp_server.selfcheck``).
         PostgresUnavailable: the embedded Postgres cannot be started.
-        Refused: ``unavailable``.
+        DatabaseTrouble, Unsafe: as ``check`` says.
     """
     opening = target.opened(settings, create=True)
     found = await asyncio.to_thread(opening.__enter__)
     try:
+        await check(found, settings)
         async with Database(found.server) as pool:
-            async with pool.connection() as connection:
-                await selfcheck.refuse_unsafe(connection, allowed=settings.allow_unsafe_database)
             watch = asyncio.create_task(_watch(found.cluster)) if found.cluster else None
             try:
                 yield pool
@@ -42,6 +42,20 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
                         await watch
     finally:
         await asyncio.to_thread(opening.__exit__, None, None, None)
+
+
+async def check(found: target.Target, settings: Settings) -> None:
+    """Look whether the server can work with the database.
+
+    Not with the pool: that would try again and again, and not tell why it was in vain.
+
+    Raises:
+        DatabaseTrouble: it cannot be reached (``mcp_server.trouble``).
+        Unsafe: it would not keep its promises (``mcp_server.selfcheck``).
+    """
+    with explained(settings):
+        async with await connect_async(found.server) as connection:
+            await selfcheck.refuse_unsafe(connection, allowed=settings.allow_unsafe_database)
 
 
 async def _watch(cluster: Cluster) -> None:

@@ -8,9 +8,6 @@ from events.store import Connection
 from mcp_server import migrate
 from mcp_server.failure import Failure, Problem
 
-OLDEST = 150_000
-"""Postgres 15: the oldest major version that is tested against."""
-
 
 class Unsafe(Failure):
     """The database would not keep its promises; the text says why and what to do."""
@@ -73,7 +70,6 @@ async def find_problems(connection: Connection) -> list[Problem]:
         _walls(facts),
         _rights(facts),
         _durability(facts),
-        _version(facts),
     ]
     if facts.superuser or facts.groups or not facts.there:
         found.append(_schema(await migrated_to(connection)))
@@ -138,12 +134,6 @@ def _durability(facts: Facts) -> Problem | None:
         " would lose or break what was acknowledged.",
         "Switch on in postgresql.conf what is off, or set it on the role or the database.",
     )
-
-
-def _version(facts: Facts) -> Problem | None:
-    if facts.server_version >= OLDEST:
-        return None
-    return Problem(f"The server is older than Postgres {OLDEST // 10_000}.", "Upgrade it.")
 
 
 def _schema(revision: str | None) -> Problem | None:

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -48,12 +46,18 @@ Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 def _conninfo(url: SecretStr) -> SecretStr:
-    """Refuse here what libpq cannot read: its own complaint would quote the password."""
+    """Refuse here what libpq cannot read, or misreads: its complaint would quote the password."""
+    import psycopg  # here: without an address of a database nobody may need it
+    from psycopg.conninfo import conninfo_to_dict
+
     try:
-        ports = str(conninfo_to_dict(url.get_secret_value()).get("port", "")).split(",")
+        parts = conninfo_to_dict(url.get_secret_value())
     except psycopg.ProgrammingError:
-        ports = ["unreadable"]
-    if not all(port == "" or port.isdecimal() for port in ports):
+        parts = {"port": "unreadable"}
+    ports, hosts = (str(parts.get(name, "")).split(",") for name in ("port", "host"))
+    # A socket's folder begins with a slash, and a socket without a file with an @.
+    split = any("@" in host[1:] and not host.startswith("/") for host in hosts)
+    if split or not all(port == "" or port.isdecimal() for port in ports):
         raise ValueError(
             "is no Postgres URL. Write postgresql://user:password@host:5432/database, and"
             " characters such as @ : / ? # % in a password as %40 and so on."
@@ -174,7 +178,7 @@ class Reading(NamedTuple):
 def read_what_can_be(environment: Mapping[str, str] | None = None) -> Reading:
     """Return the settings without those that are wrong: for ``doctor``."""
     given = _given(environment)
-    problems = [_unknown(name) for name in given if _looks_ours(name)]
+    problems = mistyped(environment)
     left_out = set()
     try:
         settings = Settings.model_validate(given, context=_LENIENT)
@@ -199,8 +203,10 @@ NAMES = {field: str(info.alias) for field, info in Settings.model_fields.items()
 """The name in the environment of each field."""
 
 
-def _looks_ours(name: str) -> bool:
-    return name.startswith("TASKTRAIL_") and name not in NAMES.values()
+def mistyped(environment: Mapping[str, str] | None = None) -> list[Problem]:
+    """Return which names look like settings of ours and are none: they do nothing."""
+    ours = (name for name in _given(environment) if name.startswith("TASKTRAIL_"))
+    return [_unknown(name) for name in ours if name not in NAMES.values()]
 
 
 def _unknown(name: str) -> Problem:

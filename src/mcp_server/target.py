@@ -12,6 +12,7 @@ from mcp_server.embedded.cluster import Cluster, acquire
 from mcp_server.embedded.home import has_data
 from mcp_server.embedded.unavailable import NoDatabase
 from mcp_server.settings import Settings
+from mcp_server.trouble import explained
 
 SERVER_LOGIN = "tasktrail_server"
 ADMIN_LOGIN = "tasktrail_admin"
@@ -47,11 +48,20 @@ def opened(settings: Settings, *, create: bool = False) -> Iterator[Target]:
     Raises:
         NoDatabase: there is no embedded one.
         PostgresUnavailable: it cannot be started.
+        DatabaseTrouble: whatever goes wrong with it until it is closed (``mcp_server.trouble``).
     """
-    if settings.server_conninfo is not None:
-        server = settings.server_conninfo
-        yield Target(server, settings.admin_conninfo or server, server)
-        return
+    with explained(settings):
+        if settings.server_conninfo is not None:
+            server = settings.server_conninfo
+            yield Target(server, settings.admin_conninfo or server, server)
+            return
+        with _embedded(settings, create) as target:
+            yield target
+
+
+@contextmanager
+def _embedded(settings: Settings, create: bool) -> Iterator[Target]:
+    """Yield the embedded one, started, migrated and with its logins."""
     if not (create or has_data(settings.home)):
         raise NoDatabase(settings.home)
     with acquire(settings.home, bin_dir=settings.pg_bin) as cluster:

@@ -10,6 +10,8 @@ from typing import Any, LiteralString, NamedTuple
 
 from psycopg import Connection
 
+from events.errors import NoSuchUser
+
 EVENTS = 20_000
 """A span of users is closed when it has so many events."""
 
@@ -73,10 +75,6 @@ class Span(NamedTuple):
     def parameters(self) -> dict[str, Any]:
         """Return what the conditions leave open."""
         return {**self._asdict(), "without": list(self.without)}
-
-
-class NoSuchUser(Exception):
-    """Neither a ledger nor a row belongs to this user."""
 
 
 def plan(

@@ -77,7 +77,7 @@ def public(key: Path) -> PublicKey:
 def signed(database: Database, key: Path, *arguments: str) -> Any:
     """Run the command as the operator does; return what it says, or raise what it raised."""
     result = CliRunner().invoke(
-        cli._app(["checkpoint"]),
+        cli.app,
         ["checkpoint", "--key", str(key), "--json", *arguments],
         env={"DATABASE_URL": database.app, "ADMIN_DATABASE_URL": database.operator},
     )
@@ -359,7 +359,7 @@ async def test_the_server_can_neither_add_nor_change_a_checkpoint(
 async def export(database: Database, file: Path, login: str = "app") -> Path:
     result = await asyncio.to_thread(
         CliRunner().invoke,
-        cli._app(["export"]),
+        cli.app,
         ["export", "ada", "-o", str(file)],
         env={"DATABASE_URL": getattr(database, login)},
     )
@@ -420,7 +420,7 @@ async def test_a_receipt_is_found_in_the_ledger_and_in_a_bundle(
 def verified(database: Database, *arguments: str) -> tuple[int, Any]:
     """Run ``tasktrail verify`` as the operator; return its exit code and what it says."""
     result = CliRunner().invoke(
-        cli._app(["verify"]),
+        cli.app,
         ["verify", "--json", "--jobs", "1", *arguments],
         env={"DATABASE_URL": database.auditor, "ADMIN_DATABASE_URL": database.operator},
     )

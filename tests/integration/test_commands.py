@@ -12,6 +12,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import orjson
 import psycopg
 import pytest
 
@@ -176,6 +177,17 @@ def test_a_setting_that_cannot_be_is_named(
     assert said.err.startswith(f"tasktrail: {setting}: {what}")
 
 
+def test_the_server_warns_of_a_setting_that_is_mistyped(tasktrail: Run, tmp_path: Path) -> None:
+    environment = {"DATABASE_URL": AWAY, "BETTER_AUTH_SECRET": SECRET}
+    said = call(tasktrail, "serve", tmp_path, **environment, TASKTRAIL_RATELIMIT="5")
+    (line,) = (orjson.loads(line) for line in said.err.splitlines() if line.startswith("{"))
+    assert (line["event"], line["level"]) == ("unknown_setting", "warning")
+    assert line["problem"] == (
+        "TASKTRAIL_RATELIMIT is set, but there is no such setting: it does nothing."
+        " Did you mean TASKTRAIL_RATE_LIMIT?"
+    )
+
+
 @pytest.mark.parametrize("command", ["export", "report"])
 @pytest.mark.parametrize("place", ["no/such/folder/file", "."])
 def test_a_file_that_cannot_be_written_is_a_usage_error(
@@ -308,7 +320,7 @@ def test_a_process_ends_with_the_code_too() -> None:
     process = start(AWAY, "history", "ann")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (3, b"")
-    assert err.startswith(b"tasktrail: The database cannot be reached")
+    assert err.startswith(b"tasktrail: The database of DATABASE_URL cannot be reached: ")
     assert b"Traceback" not in err
 
 

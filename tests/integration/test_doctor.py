@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from psycopg import sql
 
-from mcp_server.commands import masking
+from mcp_server import masking
 from mcp_server.settings import read_what_can_be
 from tests.conftest import PASSWORD, Database, Server
 from tests.integration.command_line import Run, Said
@@ -93,6 +93,7 @@ def test_every_problem_is_named_not_only_the_first(tasktrail: Run, tmp_path: Pat
         ("DATABASE_URL", "postgresql+asyncpg://ann:pa55word@127.0.0.1:1/x", "pa55word"),
         ("DATABASE_URL", "postgresql://ann:pa55/word@127.0.0.1:1/x", "pa55"),
         ("DATABASE_URL", "postgresql://ann:pa55 word@127.0.0.1:1/x", "pa55"),
+        ("DATABASE_URL", "postgresql://ann:pa55@w0rd@127.0.0.1:1/x", "w0rd"),
         ("BETTER_AUTH_SECRET", GOOD_SECRET, GOOD_SECRET),
         ("BETTER_AUTH_SECRET", "pa55word", "pa55word"),
         ("TASKTRAIL_JWKS_URL", "http://ann:pa55word@127.0.0.1:1/jwks?key=pa55word", "pa55word"),

@@ -73,7 +73,7 @@ async def ada(database: Database) -> str:
 def run_now(database: Database, *arguments: str) -> Any:
     """Run a command as the operator does; return what it says, or raise what it raised."""
     result = CliRunner().invoke(
-        cli._app([arguments[0]]),
+        cli.app,
         [*arguments, "--json"],
         env={"DATABASE_URL": database.app, "ADMIN_DATABASE_URL": database.operator},
     )

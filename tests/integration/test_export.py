@@ -48,7 +48,7 @@ async def ada(database: Database) -> str:
 
 def run(database: Database, login: str, *arguments: str) -> Result:
     environment = {"DATABASE_URL": getattr(database, login)}
-    return CliRunner().invoke(cli._app(["export"]), ["export", *arguments], env=environment)
+    return CliRunner().invoke(cli.app, ["export", *arguments], env=environment)
 
 
 @pytest.mark.parametrize("login", ["app", "auditor"])

@@ -2,10 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
 from mcp_server import cli
 
@@ -15,13 +13,11 @@ SECTIONS = {
     name.removeprefix("tasktrail "): text
     for name, text in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 }
-COMMANDS: Any = typer.main.get_command(cli._app(list(cli.COMMANDS)))
 
 
 def options(name: str) -> set[str]:
     """Return the options of a command, however they are spelt."""
-    command = COMMANDS.commands[name]
-    spelt = {spelling for param in command.params for spelling in param.opts}
+    spelt = {spelling for param in cli.load(name).params for spelling in param.opts}
     return {spelling for spelling in spelt if spelling.startswith("-")}
 
 

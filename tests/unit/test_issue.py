@@ -12,11 +12,9 @@ from typer.testing import CliRunner
 from mcp_server.auth.identity import MAX_LIFETIME
 from mcp_server.auth.issue import development_secret, parse_ttl
 from mcp_server.auth.verifier import verifier
-from mcp_server.cli import _app
+from mcp_server.cli import app
 from mcp_server.settings import Settings, SettingsError
 from tests.unit.forge import SECRET
-
-app = _app(["token"])
 
 
 def test_the_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:

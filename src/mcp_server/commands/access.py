@@ -6,7 +6,6 @@ from typing import Annotated
 
 import orjson
 import typer
-from psycopg import AsyncConnection
 
 from events.ledger import Json
 from events.stamp import iso
@@ -14,6 +13,7 @@ from mcp_server import settings, target
 from mcp_server.commands.arguments import OptionalUserId
 from mcp_server.commands.printing import Column, Rows, pages, printable, shown_at
 from mcp_server.evidence.access_log import AccessRecord, Chain, read_records
+from mcp_server.reach import connect_async
 
 COLUMNS = (
     Column("user", 20),
@@ -31,7 +31,6 @@ def access(
     user: OptionalUserId = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
 ) -> None:
-    """Show who looked at whose ledger, and check that no record was changed or removed."""
     with target.opened(settings.read()) as database:
         faults = asyncio.run(_show(database.reader, user, as_json))
     if faults:
@@ -41,7 +40,7 @@ def access(
 async def _show(conninfo: str, user: str | None, as_json: bool) -> int:
     """Print the records; return how many are not as they were written."""
     chain, rows, faults = Chain(), Rows(COLUMNS), 0
-    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+    async with await connect_async(conninfo) as connection:
         async for page in pages(read_records(connection, user)):
             for record in page:
                 faults += _complain(record, chain.add(record))

@@ -14,7 +14,6 @@ from typing import Annotated
 import orjson
 import psycopg
 import typer
-from psycopg import AsyncConnection
 
 from events.ledger import Json
 from events.store import Connection
@@ -30,6 +29,7 @@ from mcp_server.evidence.access_log import (
 from mcp_server.evidence.checkpoint import NO_PREVIOUS, BadCheckpoint, Statement, checked, hash_of
 from mcp_server.evidence.note import BadKey, PrivateKey
 from mcp_server.failure import Failure, why
+from mcp_server.reach import connect_async
 
 
 class NotSigned(Failure):
@@ -62,7 +62,6 @@ def checkpoint(
     ] = "tasktrail",
     json: Annotated[bool, typer.Option("--json", help="Say what was signed as JSON.")] = False,
 ) -> None:
-    """Sign one statement over the heads of all ledgers, and keep it outside the database too."""
     if new_key is not None:
         _tell({"key": make_key(new_key, name), "file": str(new_key)}, json)
         return
@@ -135,7 +134,7 @@ def _remember(memory: Path, note: str) -> None:
 
 async def _sign(conninfo: str, key: PrivateKey, remembered: tuple[Statement, str] | None) -> str:
     """Check, sign and keep one checkpoint; return the note. Raises: NotSigned."""
-    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+    async with await connect_async(conninfo) as connection:
         try:
             async with connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -38,7 +38,6 @@ def diff(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what changed between two moments, field by field."""
     start, end = moment(from_, "--from"), moment(to, "--to")
     filters = given({"from": shown_moment(start), "to": shown_moment(end)})
     with target.opened(settings.read()) as database:

@@ -22,14 +22,14 @@ from events.ledger import Json
 from mcp_server import selfcheck, target
 from mcp_server.auth import jwks
 from mcp_server.auth.issue import check_development_secret
-from mcp_server.commands.masking import Masking, masked_settings
 from mcp_server.embedded.binaries import version_in
 from mcp_server.embedded.home import has_data, locate
 from mcp_server.embedded.server import DATABASE, PORT
 from mcp_server.failure import Failure, Problem, why
+from mcp_server.masking import Masking, masked_settings
+from mcp_server.reach import connect_async
 from mcp_server.settings import Reading, Settings, read_what_can_be
-
-CONNECT_SECONDS = 5
+from mcp_server.trouble import DatabaseTrouble, explained
 
 _LOGINS = """
 SELECT g.rolname::text, array_agg(r.rolname::text ORDER BY r.rolname)
@@ -43,7 +43,6 @@ GROUP BY g.rolname ORDER BY g.rolname
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what is wrong with this configuration and how to mend it."""
     examination = Examination(read_what_can_be())
     asyncio.run(examination.examine())
     report = examination.report()
@@ -124,24 +123,27 @@ class Examination:
             "port": _port(info.get("port")),
             "dbname": info.get("dbname") or info.get("user"),
         }
-        with self._noted("The database of DATABASE_URL cannot be reached", _REACH):
+        with self._noted("The database cannot be examined", _POSTGRES):
             await self._examine_server(conninfo)
         if self.settings.admin_database_url is not None:
             admin = self.settings.admin_database_url.get_secret_value()
-            with self._noted("The database of ADMIN_DATABASE_URL cannot be reached", _REACH):
+            with self._noted("The database of ADMIN_DATABASE_URL cannot be examined", _POSTGRES):
                 await self._examine_admin(admin)
 
     @contextmanager
     def _noted(self, what: str, mend: str) -> Iterator[None]:
         """Make a problem of what goes wrong, and go on."""
         try:
-            yield
+            with explained(self.settings):
+                yield
+        except DatabaseTrouble as trouble:
+            self.problems.append(trouble.problem)
         except (Failure, psycopg.Error, OSError, *jwks.UNFETCHABLE) as error:
             said = self._masking.of(" ".join(why(error).split())) or type(error).__name__
             self.problems.append(Problem(f"{what}: {said}", mend))
 
     async def _examine_server(self, conninfo: str) -> None:
-        async with await _connected(conninfo) as connection:
+        async with await connect_async(conninfo, prepare_threshold=None) as connection:
             self.reached = True
             info = connection.info
             self.database |= {"host": info.host or None, "port": info.port, "dbname": info.dbname}
@@ -156,7 +158,7 @@ class Examination:
             self.problems += await _missing_limits(connection, facts.login)
 
     async def _examine_admin(self, conninfo: str) -> None:
-        async with await _connected(conninfo) as connection:
+        async with await connect_async(conninfo, prepare_threshold=None) as connection:
             facts = await selfcheck.learn(connection)
             self.database["admin_login"] = facts.login
             if facts.there and not {"tasktrail_owner", "tasktrail_operator"} <= {*facts.groups}:
@@ -187,14 +189,7 @@ class Examination:
             await jwks.fetch(url)
 
 
-_REACH = "Look whether it runs, and whether host, port, user, password and database are right."
-
-
-async def _connected(conninfo: str) -> AsyncConnection[Any]:
-    return await AsyncConnection.connect(
-        conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, prepare_threshold=None
-    )
-
+_POSTGRES = "Look whether it is a Postgres."
 
 _LIMITS = {
     "statement_timeout": "15s",

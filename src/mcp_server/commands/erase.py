@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import orjson
 import psycopg
 import typer
-from psycopg import AsyncConnection
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
 from events.erasure import Erased, Erasure, erase, erasures
@@ -28,6 +27,7 @@ from mcp_server.commands.printing import Column, Rows, counted, printable
 from mcp_server.commands.snapshot import NoLedger
 from mcp_server.failure import Failure, why
 from mcp_server.handle import Context, actor
+from mcp_server.reach import connect, connect_async
 from mcp_server.target import Target
 
 _WITH_WORDS = ("events", "tasks", "conversations", "messages", "idempotency")
@@ -92,7 +92,6 @@ def erase_command(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Erase everything a user wrote. The chain still verifies, and the user may go on."""
     if (user is not None) + list_ + (replay is not None) != 1:
         raise typer.BadParameter("Give a user, or --list, or --replay FILE.")
     with target.opened(settings.read()) as database:
@@ -134,7 +133,7 @@ async def _erase(
 ) -> dict[str, Erasure]:
     """Erase each; return what it came to. Raises: NoLedger, Held, Busy."""
     done: dict[str, Erasure] = {}
-    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+    async with await connect_async(conninfo) as connection:
         for user in users:
             who = actor("erase", Context(user, "cli"))
             done[user] = await erase(connection, user, who, reason)
@@ -160,7 +159,7 @@ async def _rewrite(connection: Connection) -> None:
 
 
 async def _list(conninfo: str) -> list[Erased]:
-    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+    async with await connect_async(conninfo) as connection:
         return [each async for each in erasures(connection)]
 
 
@@ -195,7 +194,7 @@ async def _due(conninfo: str, wanted: list[Erased]) -> list[str]:
         for each in wanted
         if each.user_id not in latest or latest[each.user_id] < each.at
     }
-    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+    async with await connect_async(conninfo) as connection:
         query = "SELECT user_id FROM tasktrail.ledgers WHERE user_id = ANY(%s) AND position > 0"
         known = await (await connection.execute(query, (sorted(due),))).fetchall()
     return sorted(user for (user,) in known)
@@ -245,10 +244,9 @@ def hold(
     list_: Annotated[bool, typer.Option("--list", help="List the holds.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Prevent that a user's words are erased, until they are released."""
     if (user is not None) == list_:
         raise typer.BadParameter("Give a user, or --list.")
-    with target.opened(settings.read()) as database, psycopg.connect(database.admin) as connection:
+    with target.opened(settings.read()) as database, connect(database.admin) as connection:
         who = user or recording.EVERYBODY
         _record(database, who, "hold", reason=reason, release=release, list=list_)
         if user is not None and release:

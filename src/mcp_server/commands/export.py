@@ -56,7 +56,6 @@ def export(
     ] = Format.bundle,
     json: Annotated[bool, typer.Option("--json", help="Say what was written as JSON.")] = False,
 ) -> None:
-    """Write one user's whole ledger to a file that an auditor can take away."""
     to_stdout = output == Path("-")
     if to_stdout and format_ is Format.bundle:
         raise typer.BadParameter("A bundle is a zip: give it a file.", param_hint="--output")

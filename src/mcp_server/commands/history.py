@@ -68,7 +68,6 @@ def history(
     last: Annotated[int | None, typer.Option(min=1, help="Only the last so many.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
 ) -> None:
-    """Tell what happened: each change with who, why, before and after, oldest first."""
     if event_type is not None and event_type not in catalog.TYPES:
         raise typer.BadParameter(f"there are: {', '.join(catalog.TYPES)}", param_hint="--type")
     if task is not None and conversation is not None:

@@ -18,11 +18,11 @@ from multiprocessing.context import SpawnProcess
 from threading import Thread
 from typing import Annotated, Any, TypeVar
 
-import psycopg
 import typer
 from psycopg import Connection
 
 from mcp_server.failure import Failure
+from mcp_server.reach import connect
 from projections.rebuild import Connect
 from projections.spans import Span
 
@@ -69,7 +69,7 @@ class WorkerDied(Failure):
 @contextmanager
 def connected(conninfo: str) -> Iterator[Connection[Any]]:
     """Lend a connection as the bulk reads want it: in autocommit mode, with times in UTC."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
+    with connect(conninfo, autocommit=True) as connection:
         connection.execute("SET TIME ZONE 'UTC'")
         yield connection
 

@@ -4,11 +4,11 @@ import sys
 from typing import Annotated
 
 import orjson
-import psycopg
 import typer
 
 from mcp_server import migrate, settings, target
 from mcp_server.migrate import Upgrade
+from mcp_server.reach import connect
 
 _SERVER_LOGINS = """
 SELECT count(*) FROM pg_catalog.pg_roles r
@@ -19,7 +19,6 @@ WHERE r.rolcanlogin AND NOT r.rolsuper AND pg_catalog.pg_has_role(r.oid, 'tasktr
 def migrate_schema(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Bring the database's schema up to date. Safe to repeat."""
     with target.opened(settings.read(), create=True) as database:
         done = database.migrated or migrate.upgrade(database.admin)
         needs_login = not as_json and not _has_server_login(database.admin)
@@ -35,7 +34,7 @@ def migrate_schema(
 
 
 def _has_server_login(conninfo: str) -> bool:
-    with psycopg.connect(conninfo) as connection:
+    with connect(conninfo) as connection:
         return bool(connection.execute(_SERVER_LOGINS).fetchall()[0][0])
 
 

@@ -38,7 +38,6 @@ def rebuild_projections(
     jobs: Jobs = DEFAULT_JOBS,
     as_json: AsJson = False,
 ) -> None:
-    """Replay the ledger into the read tables, online: only what differs is written."""
     if check and rewrite:
         raise typer.BadParameter("--check writes nothing: leave one out", param_hint="--rewrite")
     mending = fix or not check

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import psycopg
-from psycopg import AsyncConnection
 
 from events.ledger import Json, jcs
 from mcp_server.auth.identity import RESERVED
 from mcp_server.commands.snapshot import NoLedger, Snapshot, snapshot
 from mcp_server.failure import Failure
+from mcp_server.reach import connect_async
 from mcp_server.target import Target
 from projections import past
 from projections.story import Unreadable
@@ -85,7 +85,7 @@ async def record(
     details = _details(access)
     for login in dict.fromkeys((conninfo or database.reader, database.admin)):
         try:
-            async with await AsyncConnection.connect(login, autocommit=True) as connection:
+            async with await connect_async(login) as connection:
                 await connection.execute(
                     "SELECT tasktrail.record_access(%s, %s)", (user_id, details)
                 )

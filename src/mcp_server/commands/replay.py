@@ -63,7 +63,6 @@ def replay(
     deleted: Annotated[bool, typer.Option("--deleted", help="What was deleted, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show one user's tasks and conversations as they were at a moment."""
     if task is not None and conversation is not None:
         raise typer.BadParameter("give --task or --conversation, not both", param_hint="--task")
     at = moment(as_of, "--as-of")

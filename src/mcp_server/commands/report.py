@@ -40,7 +40,6 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
     json: Annotated[bool, typer.Option("--json", help="Say what was written as JSON.")] = False,
 ) -> None:
-    """Write a page with the timeline, the state at any moment, and the chain to verify."""
     with target.opened(settings.read()) as database, replaced(output) as file:
         head = asyncio.run(_report(database, user, file))
     summary = {"user": user, "events": head.position, "head_hash": head.hash.hex()}

@@ -12,7 +12,6 @@ from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import orjson
-import psycopg
 import typer
 from psycopg import Connection
 
@@ -24,6 +23,7 @@ from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.seed_histories import events_of_users, history
 from mcp_server.failure import Failure
+from mcp_server.reach import connect
 from projections.read_tables import READ_TABLES
 
 BATCH = 20_000
@@ -71,13 +71,12 @@ def seed(
     seed: Annotated[int, typer.Option(help="The same seed makes the same database.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make up users with their histories. Users that exist are never touched."""
     if events < users:
         raise typer.BadParameter("every user needs an event", param_hint="--events")
     collect_garbage_seldom()
     with (
         target.opened(settings.read(), create=True) as database,
-        psycopg.connect(database.admin) as connection,
+        connect(database.admin) as connection,
         WorkProgress("seeding", events) as progress,
     ):
         fill(connection, events, users, seed, progress.advance)

@@ -9,13 +9,13 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from errno import EACCES, EADDRINUSE
 from functools import partial
 from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Annotated, Any
 
 import structlog
@@ -24,13 +24,11 @@ import uvicorn
 from rich.console import Console
 from uvicorn.supervisors import Multiprocess
 
-from mcp_server import logs, running, selfcheck, settings, target
+from mcp_server import logs, running, settings, target
 from mcp_server.auth.identity import check_user_id
 from mcp_server.auth.issue import development_secret, issue
-from mcp_server.database import Database
 from mcp_server.failure import Failure
 from mcp_server.middleware.admission import is_loopback
-from mcp_server.server import TasktrailServer
 from mcp_server.settings import Settings, SettingsError
 
 DRAIN_SECONDS = 10
@@ -64,20 +62,19 @@ def serve(
     ] = None,
     user: Annotated[str, typer.Option(help="Whose tasks, on stdio.")] = "local",
 ) -> None:
-    """Serve MCP; with an embedded Postgres when DATABASE_URL is not set."""
     configured = settings.read()
     logs.configure(configured.log)
+    for problem in settings.mistyped():
+        log.warning("unknown_setting", problem=str(problem))
     principal = _principal(user)
     if transport is Transport.stdio:
         _run(_serve_stdio(configured, principal))
         return
     _refuse_open_door(configured, host)
-    if transport is Transport.both:
-        thread = threading.Thread(
-            target=lambda: _run(_serve_stdio(configured, principal)), name="stdio", daemon=True
-        )
-        thread.start()
-    _serve_http(configured, host, port, workers, quiet=transport is Transport.both)
+    stdio = Thread(
+        target=lambda: _run(_serve_stdio(configured, principal)), name="stdio", daemon=True
+    )
+    _serve_http(configured, host, port, workers, stdio if transport is Transport.both else None)
 
 
 def _principal(user: str) -> str:
@@ -108,6 +105,9 @@ def _run(serving: Any) -> None:
 
 async def _serve_stdio(configured: Settings, principal: str) -> None:
     async with running.database(configured) as database:
+        # Here, as in _app: the SDK takes as long as all the rest, and a refusal should not wait.
+        from mcp_server.server import TasktrailServer
+
         server = TasktrailServer(database, configured, principal)
         log.info("serving", transport="stdio", user=principal)
         await server.run_stdio_async()
@@ -115,11 +115,14 @@ async def _serve_stdio(configured: Settings, principal: str) -> None:
 
 
 def _serve_http(
-    configured: Settings, host: str, port: int, workers: int | None, *, quiet: bool
+    configured: Settings, host: str, port: int, workers: int | None, beside: Thread | None
 ) -> None:
-    """Take the port, then the database: clients are answered only when both are there."""
+    """Take the port, then the database: clients are answered only when both are there.
+
+    ``beside``: what serves other clients from then on; it does so quietly.
+    """
     with _listening(host, port) as listening, target.opened(configured, create=True) as found:
-        _run(_check(found, configured))
+        _run(running.check(found, configured))
         count = workers or max(1, (os.cpu_count() or 1) // CORES_PER_WORKER)
         config = uvicorn.Config(
             partial(_app, configured, host),
@@ -138,13 +141,16 @@ def _serve_http(
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}/mcp"
 
         def announce() -> None:
-            if not quiet:
+            if beside is None:
                 _introduce(configured, address)
+            else:
+                beside.start()
             log.info("serving", transport="http", url=address, workers=count)
 
         # Whoever reads the announcement may send a signal at once: it has to be caught by then.
         told: dict[str, Any] = {"transport": "http", "workers": count}
         if count == 1:
+            config.load()  # before stdio: two threads cannot import the SDK at once
             server = _Server(config)
             with server.capture_signals():
                 announce()
@@ -178,11 +184,6 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             ) from None
         taken.set_inheritable(True)
         yield taken
-
-
-async def _check(found: target.Target, configured: Settings) -> None:
-    async with Database(found.server) as pool, pool.connection() as connection:
-        await selfcheck.refuse_unsafe(connection, allowed=configured.allow_unsafe_database)
 
 
 class _Server(uvicorn.Server):
@@ -225,7 +226,7 @@ def _app(configured: Settings, host: str) -> Any:
 
     logs.configure(configured.log)
     if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_after, args=[parent], name="parent", daemon=True).start()
+        Thread(target=_end_after, args=[parent], name="parent", daemon=True).start()
     return create_app(configured, host)
 
 

@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import NamedTuple
 
-from psycopg import AsyncConnection
-
 from events.ledger import Head, Record
 from events.store import Connection, read_ledger
 from mcp_server.failure import Failure
+from mcp_server.reach import connect_async
 from projections import history
 
 
@@ -48,10 +47,10 @@ async def snapshot(conninfo: str, user_id: str, *, frozen: bool = True) -> Async
 
     Raises:
         NoLedger: there is none.
-        psycopg.OperationalError: the database cannot be reached.
+        Unreachable: the database cannot be reached.
     """
     async with (
-        await AsyncConnection.connect(conninfo, autocommit=True) as connection,
+        await connect_async(conninfo) as connection,
         connection.transaction() if frozen else nullcontext(),
     ):
         if frozen:

@@ -17,7 +17,6 @@ def token(
     ] = None,
     ttl: Annotated[str, typer.Option(help="How long it lives: 90s, 15m, 1h, 7d.")] = "1h",
 ) -> None:
-    """Print a bearer token for a user, signed with the shared secret."""
     configured = settings.read()
     if configured.jwks_url is not None:
         raise settings.SettingsError(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from psycopg import AsyncConnection
 
 from events import ledger
 from events.ledger import Head
@@ -33,6 +32,7 @@ from mcp_server.evidence.checkpoint_log import verify_checkpoints
 from mcp_server.evidence.note import BadKey, PublicKey
 from mcp_server.evidence.receipt import check_receipt, read_receipt
 from mcp_server.failure import Failure, why
+from mcp_server.reach import connect_async
 from projections.finding import Finding
 from projections.spans import UNCUT, plan
 from projections.verify import verify as verify_span
@@ -67,7 +67,6 @@ def verify(
     jobs: Jobs = DEFAULT_JOBS,
     as_json: AsJson = False,
 ) -> None:
-    """Check chains, gaps, heads, read tables and checkpoints; exit 1 if anything is wrong."""
     trusted = _read_key(key)
     receipts = [read_receipt(text) for text in receipt or []]
     notes = [_read(path) for path in checkpoint or []]
@@ -138,7 +137,7 @@ async def _against_what_was_kept(
     receipts: Sequence[Head],
 ) -> Found:
     """Return what contradicts the checkpoints and the receipts: a cut tail, a rewritten chain."""
-    connection = await AsyncConnection.connect(conninfo, autocommit=True)
+    connection = await connect_async(conninfo)
     async with connection:
         found: Found = [one async for one in verify_checkpoints(connection, user, trusted, notes)]
         for receipt in receipts:

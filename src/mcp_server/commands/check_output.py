@@ -1,30 +1,40 @@
 """What a check found, on standard output: a line a finding and a summary, or one JSON object.
 
-Findings are written as they come, and none is kept: there may be millions.
+Lines are written as they come; the object when it is complete, for half of one is none. No finding
+is kept in memory: there may be millions.
 """
 
 import sys
 from collections.abc import Iterable, Mapping
+from typing import Self
 
-import orjson
-
-from mcp_server.commands.printing import counted
+from mcp_server.commands.printing import JsonObject, counted
 from projections.finding import Finding
 
 
 class CheckOutput:
-    """Writes findings, counts them, and writes the totals at the end."""
+    """Writes findings, counts them, and writes the totals at the end.
+
+    ``with CheckOutput(as_json) as output: ...``: left by an exception, it writes no object.
+    """
 
     def __init__(self, as_json: bool, verdict: bool = False) -> None:
         """``verdict``: say in the end whether anything is wrong."""
         self._verdict = verdict
         self.findings = 0
         self.unreadable = 0
-        self._as_json = as_json
         self._totals: dict[str, int] = {}
         self._said: dict[str, object] = {}
-        if as_json:
-            sys.stdout.write('{"findings": [')
+        self._json = JsonObject() if as_json else None
+        if self._json is not None:
+            self._json.array("findings")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._json is not None:
+            self._json.__exit__(kind)
 
     def add(self, findings: Iterable[Finding], **totals: int) -> None:
         """Write what was found, and add to the totals."""
@@ -35,16 +45,15 @@ class CheckOutput:
             self._totals[name] = self._totals.get(name, 0) + number
 
     def _write(self, finding: Finding) -> None:
-        if self._as_json:
-            sys.stdout.write(",\n" if self.findings else "\n")
-            sys.stdout.write(orjson.dumps(finding._asdict()).decode())
+        if self._json is not None:
+            self._json.item(finding._asdict())
         else:
             sys.stdout.write(finding.line() + "\n")
         self.findings += 1
 
     def say(self, said: Mapping[str, object]) -> None:
         """Write what is so, beside the totals: a line each; as JSON, in the one object."""
-        if self._as_json:
+        if self._json is not None:
             self._said.update(said)
             return
         for name, value in said.items():
@@ -52,9 +61,9 @@ class CheckOutput:
 
     def end(self, seconds: float) -> None:
         """Write the summary."""
-        if self._as_json:
-            summary = {**self._totals, **self._said, "seconds": round(seconds, 3)}
-            sys.stdout.write("],\n" + orjson.dumps(summary).decode().removeprefix("{") + "\n")
+        if self._json is not None:
+            self._json.end_array()
+            self._json.add({**self._totals, **self._said, "seconds": round(seconds, 3)})
             return
         if self._verdict:
             found = f"{counted(self.findings, 'findings')}: see above."

@@ -69,12 +69,11 @@ async def _diff(
         await recording.record(database, user, looked._replace(first=start + 1, last=end))
         found = _differences(ledger, start, end)
         if as_json:
-            written = JsonObject(**{"user": user, "from": start, "to": end})
-            written.array("changes")
-            async for difference in found:
-                written.item(difference._asdict())
-            written.end_array()
-            written.end()
+            with JsonObject(**{"user": user, "from": start, "to": end}) as written:
+                written.array("changes")
+                async for difference in found:
+                    written.item(difference._asdict())
+                written.end_array()
             return
         sys.stdout.write(f"{user} from position {start} to {end}\n")
         await remark_on_erasure(ledger, end)

@@ -42,13 +42,16 @@ def rebuild_projections(
     if check and rewrite:
         raise typer.BadParameter("--check writes nothing: leave one out", param_hint="--rewrite")
     mending = fix or not check
-    with target.opened(settings.read()) as database, connected(database.admin) as connection:
+    with (
+        target.opened(settings.read()) as database,
+        connected(database.admin) as connection,
+        CheckOutput(as_json) as output,
+    ):
         require_sight(connection)
         if mending:
             _alone(connection)
         events, spans = plan(connection, user)
         tell = check or fix
-        output = CheckOutput(as_json)
         work = partial(rebuild, fix=mending, rewrite=rewrite, tell=tell)
         with WorkProgress("rebuilding" if mending else "comparing", events) as progress:
             in_hand = MENDERS + 1 if mending else 1

@@ -167,18 +167,16 @@ async def _print_conversation(earlier: _Past, id_: int, as_json: bool) -> None:
 
 async def _print_json(earlier: _Past) -> None:
     erased = await past.erased_through(earlier.ledger.connection, earlier.ledger.user_id)
-    written = JsonObject(
-        user=earlier.ledger.user_id, position=earlier.position, erased_through=erased or None
-    )
-    written.array("tasks")
-    async for task in earlier.tasks():
-        written.item(task)
-    written.end_array()
-    written.array("conversations")
-    async for conversation, messages in earlier.conversations():
-        written.item({**conversation, "messages": messages})
-    written.end_array()
-    written.end()
+    about = {"user": earlier.ledger.user_id, "position": earlier.position}
+    with JsonObject(**about, erased_through=erased or None) as written:
+        written.array("tasks")
+        async for task in earlier.tasks():
+            written.item(task)
+        written.end_array()
+        written.array("conversations")
+        async for conversation, messages in earlier.conversations():
+            written.item({**conversation, "messages": messages})
+        written.end_array()
 
 
 async def _print_all(earlier: _Past) -> None:

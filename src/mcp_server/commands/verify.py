@@ -76,12 +76,13 @@ def verify(
     if bundle is not None:
         if user is not None or checkpoint or words:
             raise typer.BadParameter("--bundle goes with --key and --receipt alone.")
-        output = CheckOutput(as_json, verdict=True)
-        _verify_bundle(bundle, trusted, receipts, output)
-    else:
-        if receipts and user is None:
-            raise typer.BadParameter("A receipt is of one user's ledger: name the user.")
-        output = _verify_database(user, trusted, notes, receipts, words, jobs, as_json)
+    elif receipts and user is None:
+        raise typer.BadParameter("A receipt is of one user's ledger: name the user.")
+    with CheckOutput(as_json, verdict=True) as output:
+        if bundle is not None:
+            _verify_bundle(bundle, trusted, receipts, output)
+        else:
+            _verify_database(user, trusted, notes, receipts, words, jobs, output)
     if output.findings:
         raise typer.Exit(1)
 
@@ -105,12 +106,11 @@ def _verify_database(
     receipts: Sequence[Head],
     words: bool,
     jobs: int,
-    as_json: bool,
-) -> CheckOutput:
+    output: CheckOutput,
+) -> None:
     with target.opened(settings.read()) as database:
         looked = Access("verify", {"receipts": len(receipts)} if receipts else {}, 1)
         asyncio.run(recording.record(database, user or recording.EVERYBODY, looked))
-        output = CheckOutput(as_json, verdict=True)
         # Only the operator may derive words, of one user's tasks too.
         conninfo = database.admin if user is None or words else database.server
         with connected(conninfo) as connection:
@@ -127,7 +127,6 @@ def _verify_database(
         ):
             output.add([_of(owner or "(all)", finding)])
         output.end(progress.seconds)
-    return output
 
 
 async def _against_what_was_kept(

@@ -184,7 +184,7 @@ class _Telling:
         outcome: str = self._outcome_of(entry).value
         if entry.position in self._undone:
             outcome += f" by {self._undone[entry.position]}"
-        cells = (entry.client or "-", entry.tool or "-", _what(entry))
+        cells = (str(entry.client or "-"), str(entry.tool or "-"), _what(entry))
         return [str(entry.position), shown_at(entry.at), outcome, *map(printable, cells)]
 
     def _filters(self) -> Json:

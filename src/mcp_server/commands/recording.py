@@ -72,6 +72,10 @@ async def opened(
         raise
     except Unreadable as error:
         raise BrokenLedger(f"{error} `tasktrail verify` says more.") from None
+    except psycopg.DataError as error:  # such as a time beyond the calendar
+        raise BrokenLedger(
+            f"An event cannot be read: {error}. `tasktrail verify` says more."
+        ) from None
 
 
 async def record(

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import orjson
 from psycopg import AsyncConnection
+from psycopg.types.json import set_json_loads
 
 from events.ledger import Head, Record
 from events.store import Connection, read_ledger
@@ -34,6 +36,22 @@ class Snapshot(NamedTuple):
         return read_ledger(self.connection, self.user_id, until=self.head.position)
 
 
+_DEEP = 500
+"""Bytes without which nothing is nested deeper than orjson writes."""
+
+
+def _loads(text: str | bytes) -> Any:
+    """Return what JSON says; of what orjson cannot read or write again, which only a forger put
+    there, the text itself."""
+    try:
+        value = orjson.loads(text)
+        if len(text) > _DEEP:
+            orjson.dumps([[value]])
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return text if isinstance(text, str) else bytes(text).decode()
+    return value
+
+
 _FREEZE = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _READ_HEAD = """
 SELECT l.position, l.hash FROM tasktrail.as_user(%s) AS u, LATERAL (
@@ -54,6 +72,7 @@ async def snapshot(conninfo: str, user_id: str, *, frozen: bool = True) -> Async
         await AsyncConnection.connect(conninfo, autocommit=True) as connection,
         connection.transaction() if frozen else nullcontext(),
     ):
+        set_json_loads(_loads, connection)
         if frozen:
             await connection.execute(_FREEZE)
         row = await (await connection.execute(_READ_HEAD, (user_id,))).fetchone()

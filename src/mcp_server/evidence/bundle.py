@@ -24,7 +24,7 @@ from mcp_server.evidence import bundle_format as form
 from mcp_server.evidence.bundle_format import BadManifest, Manifest
 from mcp_server.evidence.bundle_glance import Glance
 from mcp_server.evidence.checkpoint import Attestation, BadCheckpoint, Proof, Statement, text_of
-from mcp_server.evidence.event_line import LONGEST, BadLine, from_line
+from mcp_server.evidence.event_line import LARGEST, LONGEST, BadLine, from_line
 from mcp_server.evidence.note import BadKey, PublicKey
 
 ENOUGH = 1000
@@ -330,11 +330,10 @@ def what_does_not_fold(record: Record) -> tuple[str, str] | None:
 
 def erased_through_by(record: Record) -> int | None:
     """Return up to where this event says that the ledger was erased, None if it does not."""
-    if record.type != "LedgerErased" or record.body is None:
-        return None
-    data = record.body.get("data")
-    through = data.get("through") if isinstance(data, dict) else None
-    return through if isinstance(through, int) else None
+    match record:
+        case Record(type="LedgerErased", body={"data": {"through": through}}):
+            return through if type(through) is int and 0 <= through <= LARGEST else None
+    return None
 
 
 def _check_manifest(

@@ -187,9 +187,12 @@ def moment(column: LiteralString) -> LiteralString:
     return f"CASE WHEN {beyond} THEN '{_EARLIEST}' ELSE {column} END"
 
 
-_COLUMNS = ", ".join(
-    (*(f"e.{name}" for name in Record._fields[:-1]), f"{moment('e.recorded_at')} AS recorded_at")
-)
+_AS = {
+    "event_id": "e.event_id::text",
+    "command_id": "e.command_id::text",
+    "recorded_at": f"{moment('e.recorded_at')} AS recorded_at",
+}
+_COLUMNS = ", ".join(_AS.get(name, f"e.{name}") for name in Record._fields)
 
 _READ_LEDGER = f"""
 SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
@@ -208,7 +211,8 @@ async def read_ledger(
 ) -> AsyncIterator[list[Record]]:
     """Yield one user's events in pages, oldest first: positions above ``after`` up to ``until``.
 
-    The ledger only grows, so the pages need no common snapshot. A time as in ``moment``.
+    The ledger only grows, so the pages need no common snapshot. Ids are text, a time is as
+    in ``moment``.
     """
     while True:
         cursor = await connection.execute(_READ_LEDGER, (user_id, after, until, PAGE), binary=True)

@@ -7,10 +7,11 @@ import psycopg
 import pytest
 from psycopg import Connection
 
+from events.ledger import hash_content, link, microseconds
 from mcp_server.commands.seed import fill
 from mcp_server.evidence.bundle import verify_bundle
 from tests.conftest import Database
-from tests.integration.command_line import Run
+from tests.integration.command_line import Run, Said
 
 USER = "demo-1-00001"
 
@@ -84,6 +85,97 @@ def test_a_report_has_every_event_too(
     said = tasktrail("report", USER, "-o", str(file), DATABASE_URL=database.auditor)
     assert said.code == 0, said.err
     assert file.read_text().count('"position":30') == 2, "the last event, and the head"
+
+
+def written(database: Database, tasktrail: Run, file: Path, *command: str) -> Said:
+    """Export or report; return what was said, in words and as JSON."""
+    json = tasktrail(
+        command[0], USER, "-o", str(file), *command[1:], "--json", DATABASE_URL=database.auditor
+    )
+    assert json.code == 0, json.err
+    file.unlink()
+    said = tasktrail(command[0], USER, "-o", str(file), *command[1:], DATABASE_URL=database.auditor)
+    assert (said.code, said.err) == (0, json.err)
+    return json
+
+
+TAKEN_AWAY = [["export"], ["export", "--format", "csv"], ["export", "--format", "cloudevents"]]
+
+
+@pytest.mark.parametrize("command", [*TAKEN_AWAY, ["report"]])
+@pytest.mark.parametrize(
+    ("forgery", "position"),
+    [
+        pytest.param(
+            "UPDATE tasktrail.events SET body = jsonb_set(body, '{reason}', '\"x\"')"
+            " WHERE position = 7",
+            7,
+            id="other words",
+        ),
+        pytest.param(
+            "UPDATE tasktrail.events SET hash = sha256(hash) WHERE position = 5", 5, id="a hash"
+        ),
+        pytest.param(
+            "UPDATE tasktrail.events SET actor = '{}' WHERE position >= 29", 29, id="who it was"
+        ),
+        pytest.param("DELETE FROM tasktrail.events WHERE position = 4", 5, id="left out"),
+        pytest.param("DELETE FROM tasktrail.events WHERE position = 30", 30, id="cut off"),
+        pytest.param(
+            "UPDATE tasktrail.events SET body = NULL, salt = NULL WHERE position = 2",
+            2,
+            id="words taken away",
+        ),
+    ],
+)
+def test_who_takes_a_forged_ledger_away_is_told_where_its_chain_does_not_hold(
+    database: Database,
+    tasktrail: Run,
+    superuser: Connection[Any],
+    tmp_path: Path,
+    command: list[str],
+    forgery: str,
+    position: int,
+) -> None:
+    superuser.execute(forgery)
+    said = written(database, tasktrail, tmp_path / "evidence", *command)
+    assert said.json["broken_at"] == position
+    assert said.json["events"] == 30 - forgery.startswith("DELETE"), "what was written"
+    (line,) = said.err.splitlines()
+    assert f"the chain of {USER} does not hold at position {position} (" in line
+    assert f"`tasktrail verify {USER}` says more." in line
+
+
+@pytest.mark.usefixtures("superuser")
+@pytest.mark.parametrize("command", [*TAKEN_AWAY, ["report"]])
+def test_who_takes_an_honest_ledger_away_is_told_nothing(
+    database: Database, tasktrail: Run, tmp_path: Path, command: list[str]
+) -> None:
+    said = written(database, tasktrail, tmp_path / "evidence", *command)
+    assert (said.json["broken_at"], said.err) == (None, "")
+
+
+def test_an_event_of_a_newer_version_breaks_no_chain(
+    database: Database, tasktrail: Run, superuser: Connection[Any], tmp_path: Path
+) -> None:
+    row = superuser.execute(
+        "SELECT event_id::text, command_id::text, stream_type, actor, commitment, position,"
+        " stream_id, version, recorded_at FROM tasktrail.events WHERE position = 30"
+    ).fetchone()
+    assert row is not None
+    event_id, command_id, stream_type, actor, commitment, position, stream_id, version, at = row
+    content_hash = hash_content(
+        event_id, command_id, "TaskPainted", 1, stream_type, actor, commitment
+    )
+    before = superuser.execute("SELECT hash FROM tasktrail.events WHERE position = 29").fetchall()
+    hash_ = link(before[0][0], content_hash, position, stream_id, version, microseconds(at))
+    superuser.execute(
+        "UPDATE tasktrail.events SET type = 'TaskPainted', content_hash = %s, hash = %s"
+        " WHERE position = 30",
+        [content_hash, hash_],
+    )
+    superuser.execute("UPDATE tasktrail.ledgers SET hash = %s", [hash_])
+    said = written(database, tasktrail, tmp_path / "evidence", "export")
+    assert (said.json["broken_at"], said.err) == (None, "")
 
 
 @pytest.mark.parametrize("forged", FORGED)

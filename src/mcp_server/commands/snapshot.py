@@ -25,7 +25,7 @@ class NoLedger(Failure):
 
 
 class Snapshot(NamedTuple):
-    """The ledger's head, and its events up to it, oldest first; ``pages`` can be read once."""
+    """The ledger's head, and its events up to it, oldest first."""
 
     user_id: str
     head: Head

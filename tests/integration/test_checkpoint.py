@@ -153,6 +153,32 @@ async def test_the_signer_refuses_what_does_not_go_on(
     assert row[0] <= 1
 
 
+@pytest.mark.parametrize(
+    ("sql", "position"),
+    [
+        pytest.param(
+            "SET hash = sha256(hash) WHERE user_id = 'ada' AND position = 5", 5, id="hash"
+        ),
+        pytest.param(
+            "SET recorded_at = 'infinity' WHERE user_id = 'ada' AND position = 6",
+            6,
+            id="a time beyond the calendar",
+        ),
+    ],
+)
+async def test_the_signer_says_where_a_new_event_does_not_follow(
+    database: Database, users: dict[str, User], key: Path, sql: str, position: int
+) -> None:
+    await sign(database, key)
+    for _ in range(4):
+        await users["ada"].add_task("More")
+    tamper(database, f"UPDATE tasktrail.events {sql}")
+    with pytest.raises(NotSigned) as refusal:
+        await sign(database, key)
+    assert f"\nada: the chain does not hold at position {position}\n" in str(refusal.value)
+    assert "`tasktrail verify` says more." in str(refusal.value)
+
+
 async def test_a_wholly_new_chain_is_refused(
     database: Database, users: dict[str, User], key: Path
 ) -> None:

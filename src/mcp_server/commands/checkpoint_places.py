@@ -2,7 +2,8 @@
 
 /srv/checkpoints       a folder: a new file for each, never written over
 git:/srv/checkpoints   the same in a git repository: committed, and pushed if it has an upstream
-command:CMD ARGS       the note on a command's standard input (a mailer, an object store)
+command:CMD ARGS       the note on a command's standard input (a mailer, an object store); no shell
+                       runs it
 """
 
 import shlex

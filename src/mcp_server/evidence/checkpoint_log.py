@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from events import merkle
 from events.ledger import Finding, Head, genesis, link, microseconds
-from events.store import Connection
+from events.store import Connection, moment
 from mcp_server.evidence.access_log import access_breaks, sees_access, signed_access_tree
 from mcp_server.evidence.checkpoint import (
     NO_PREVIOUS,
@@ -57,7 +57,8 @@ LEFT JOIN tasktrail.events e ON e.user_id = h.user_id AND e.position = h.positio
 """
 
 _NEW_LINKS = f"""
-SELECT e.user_id, e.position, e.stream_id, e.version, e.content_hash, e.hash, e.recorded_at
+SELECT e.user_id, e.position, e.stream_id, e.version, e.content_hash, e.hash,
+       {moment("e.recorded_at")}
 FROM tasktrail.ledgers l
 LEFT JOIN ({_SIGNED_HEADS}) AS h ON h.user_id = l.user_id
 JOIN tasktrail.events e ON e.user_id = l.user_id AND e.position > coalesce(h.position, 0)
@@ -114,7 +115,7 @@ async def _new_breaks(
 ) -> AsyncIterator[tuple[str, str]]:
     """Yield (user, why) where the events since the last checkpoint do not lead to the head."""
     reached = {each.user_id: each.signed or Head(0, genesis(each.user_id)) for each in ledgers}
-    wrong: set[str] = set()
+    broken: dict[str, int] = {}
     async with connection.cursor(name="new_links", binary=True) as cursor:
         cursor.itersize = 5000
         await cursor.execute(_NEW_LINKS)
@@ -126,11 +127,13 @@ async def _new_breaks(
                 before.hash, content_hash, position, stream_id, version, microseconds(at)
             )
             if (position, hash_) != (before.position + 1, expected):
-                wrong.add(user_id)
+                broken.setdefault(user_id, position)
             reached[user_id] = Head(position, hash_)
     for each in ledgers:
-        if each.user_id in wrong or reached[each.user_id] != each.head:
-            yield each.user_id, f"the chain does not lead to its head at {each.head.position}"
+        if reached[each.user_id] != each.head:
+            broken.setdefault(each.user_id, each.head.position)
+    for user_id, position in broken.items():
+        yield user_id, f"the chain does not hold at position {position}"
 
 
 def root_of(ledgers: Sequence[Moved]) -> bytes:

@@ -338,6 +338,19 @@ def test_a_place_that_fails_is_said_and_the_others_are_served(
     assert (tmp_path / "checkpoint-00000001.txt").exists()
 
 
+@pytest.mark.parametrize("more", ["| cat", "> {tmp}/kept", ">> {tmp}/kept", "&& true", "; true"])
+def test_a_command_that_needs_a_shell_is_refused_and_says_how_to_have_one(
+    database: Database, key: Path, tmp_path: Path, more: str
+) -> None:
+    sign = more.split()[0]
+    with pytest.raises(NotKept, match="sh -c") as missed:
+        signed(database, key, "--to", f"command:cat {more}".format(tmp=tmp_path))
+    assert f"'{sign}'" in str(missed.value)
+    kept = tmp_path / "kept"
+    signed(database, key, "--to", f"command:sh -c 'cat > {kept}'")
+    assert kept.read_text().startswith("example.org/test\n")
+
+
 def test_what_the_system_refuses_is_said_in_words(
     database: Database, key: Path, tmp_path: Path
 ) -> None:

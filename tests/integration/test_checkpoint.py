@@ -22,7 +22,7 @@ from mcp_server import cli
 from mcp_server.commands.checkpoint import KeyTrouble, NotKept, NotSigned, make_key
 from mcp_server.evidence.bundle import verify_bundle
 from mcp_server.evidence.checkpoint import checked
-from mcp_server.evidence.checkpoint_log import verify_checkpoints
+from mcp_server.evidence.checkpoint_log import compare_outside, verify_checkpoints
 from mcp_server.evidence.note import PrivateKey, PublicKey
 from mcp_server.evidence.receipt import BadReceipt, check_receipt, read_receipt, write_receipt
 from mcp_server.failure import Failure
@@ -306,12 +306,16 @@ async def test_a_note_kept_outside_finds_checkpoints_replaced_wholesale(
     await sign(database, key, "--to", str(tmp_path))
     note = (tmp_path / "checkpoint-00000001.txt").read_text()
     assert checked(note, public(key)).size == 3
-    assert await findings(database, notes=[note], trusted=public(key)) == []
+    async with await connect(database.operator) as connection:
+        for trusted in (None, public(key)):
+            assert await compare_outside(connection, note, trusted) == (1, None)
     tamper(database, CUT_TAIL + FORGET)
     make_key(tmp_path / "forger.key", "example.org/test")
     await sign(database, tmp_path / "forger.key")
     assert await findings(database) == []
-    assert len(await findings(database, notes=[note])) == 1
+    async with await connect(database.operator) as connection:
+        told = (1, "1: is not the one that was kept outside")
+        assert await compare_outside(connection, note, None) == told
     assert len(await findings(database, trusted=public(key))) == 1
 
 
@@ -512,6 +516,20 @@ async def test_the_command_verifies_a_bundle(database: Database, key: Path, tmp_
     content = bundle.read_bytes()
     bundle.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
     assert verified(database, "--bundle", str(bundle))[0] == 1
+
+
+async def test_of_a_bundle_that_goes_on_after_its_checkpoint_that_is_said(
+    database: Database, users: dict[str, User], key: Path, tmp_path: Path
+) -> None:
+    await sign(database, key)
+    runner, app = CliRunner(), cli._app(["verify"])
+    bundle = await export(database, tmp_path / "ada.zip")
+    said = runner.invoke(app, ["verify", "--bundle", str(bundle)]).stdout
+    assert "signed through: 3\n" in said
+    await users["ada"].add_task("Since then")
+    bundle = await export(database, tmp_path / "ada.zip")
+    said = runner.invoke(app, ["verify", "--bundle", str(bundle)]).stdout
+    assert "signed through: 3 (what came after that has only the chain)\n" in said
 
 
 @pytest.mark.parametrize(

@@ -116,13 +116,13 @@ def test_any_changed_byte_of_the_zip_is_found(tmp_path: Path, bundle: bytes) -> 
         assert findings(tmp_path, bytes(content)), f"byte {offset}"
 
 
-@pytest.mark.parametrize("length", [300, 4000])
+@pytest.mark.parametrize("length", [300, 1500])
 def test_one_flipped_bit_of_a_compressed_file_is_told_in_a_few_lines(
     tmp_path: Path, length: int
 ) -> None:
     bundle = bundle_of(a_long_ledger(length))
     chance = random.Random(7)
-    for offset in range(40, len(bundle), len(bundle) // 60):
+    for offset in range(40, len(bundle), len(bundle) // 30):
         content = bytearray(bundle)
         content[offset] ^= 1 << chance.randrange(8)
         first, *others = findings(tmp_path, bytes(content))

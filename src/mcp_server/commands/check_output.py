@@ -8,8 +8,17 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from mcp_server.commands.printing import JsonObject, counted
+from events.ledger import Json
+from mcp_server.commands.printing import (
+    JsonObject,
+    counted,
+    printable,
+    shown_seconds,
+    whole_value,
+)
 from projections.finding import Finding
+
+_NO_REMARKS: Mapping[str, str] = {}
 
 
 class CheckOutput:
@@ -24,7 +33,7 @@ class CheckOutput:
         self.findings = 0
         self.unreadable = 0
         self._totals: dict[str, int] = {}
-        self._said: dict[str, object] = {}
+        self._said: Json = {}
         self._json = JsonObject() if as_json else None
         if self._json is not None:
             self._json.array("findings")
@@ -51,13 +60,17 @@ class CheckOutput:
             sys.stdout.write(finding.line() + "\n")
         self.findings += 1
 
-    def say(self, said: Mapping[str, object]) -> None:
-        """Write what is so, beside the totals: a line each; as JSON, in the one object."""
+    def say(self, said: Json, remarks: Mapping[str, str] = _NO_REMARKS) -> None:
+        """Write what is so, beside the totals: a line each, with a remark for people, but for empty
+        lists; as JSON, in the one object."""
         if self._json is not None:
             self._said.update(said)
             return
         for name, value in said.items():
-            sys.stdout.write(f"{name.replace('_', ' ')}: {'-' if value is None else value}\n")
+            if value != []:
+                remark = f" ({remarks[name]})" if name in remarks else ""
+                shown = printable(whole_value(value))
+                sys.stdout.write(f"{name.replace('_', ' ')}: {shown}{remark}\n")
 
     def end(self, seconds: float) -> None:
         """Write the summary."""
@@ -68,9 +81,7 @@ class CheckOutput:
         if self._verdict:
             found = f"{counted(self.findings, 'findings')}: see above."
             sys.stdout.write((found if self.findings else "Nothing is wrong.") + "\n")
-        totals = self._totals or {"findings": self.findings}
-        counts = ", ".join(counted(number, name) for name, number in totals.items())
-        rate = ""
-        if "events" in self._totals:
-            rate = f" ({self._totals['events'] / max(seconds, 1e-6):,.0f} events/s)"
-        sys.stdout.write(f"{counts} in {seconds:.1f} s{rate}\n")
+        if self._totals:
+            counts = ", ".join(counted(number, name) for name, number in self._totals.items())
+            rate = self._totals["events"] / max(seconds, 1e-6)
+            sys.stdout.write(f"{counts} in {shown_seconds(seconds)} ({rate:,.0f} events/s)\n")

@@ -63,8 +63,20 @@ def counted(number: int, things: str) -> str:
 
 def shown_value(value: Any) -> str:
     """Return a field's value, cut when it is long."""
-    text = "-" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
+    text = whole_value(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def whole_value(value: Any) -> str:
+    """Return a value as people read it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "-" if value is None else str(value)
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return how long something took: ``0.02 s``, ``12.3 s``."""
+    return f"{max(seconds, 0.01):.2f} s" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def shown_at(at: datetime) -> str:

@@ -104,14 +104,19 @@ def verify_bundle(
 
 
 def describe(path: Path) -> Json:
-    """Return what a bundle that ``verify_bundle`` found whole says of itself."""
+    """Return what a bundle that ``verify_bundle`` found whole says of itself.
+
+    The last three are of its checkpoint, None if it has none.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = _entries(archive)
         manifest = Manifest.from_bytes(_small(archive, entries[form.MANIFEST]))
         summary: Json = manifest.model_dump(exclude={"files", "format", "created_at"})
+        summary |= dict.fromkeys(("checkpoint", "signed_through", "signed_by"))
         if form.CHECKPOINT in entries:
             note = _small(archive, entries[form.CHECKPOINT]).decode()
             summary["checkpoint"] = Statement.read(text_of(note)).number
+            summary["signed_through"] = Proof.read(_small(archive, entries[form.PROOF])).position
             summary["signed_by"] = _small(archive, entries[form.KEY]).decode().strip()
     return summary
 

@@ -79,6 +79,12 @@ async def by_number(connection: Connection, number: int) -> Kept | None:
     return Kept(*row) if row else None
 
 
+async def count(connection: Connection) -> int:
+    """Return how many checkpoints there are."""
+    row = await (await connection.execute("SELECT count(*) FROM tasktrail.checkpoints")).fetchone()
+    return int(row[0]) if row else 0
+
+
 async def heads(connection: Connection) -> tuple[list[Moved], list[str]]:
     """Return every ledger's head, and why ledgers are not a continuation of what was signed.
 
@@ -246,20 +252,16 @@ async def verify_checkpoints(
     connection: Connection,
     user_id: str | None = None,
     trusted: PublicKey | None = None,
-    notes: Sequence[str] = (),
 ) -> AsyncIterator[tuple[str | None, Finding]]:
     """Yield (user, finding) for whatever contradicts the checkpoints; user None: the checkpoints'
     own fault.
 
     ``user_id``: only this user's ledger. ``trusted``: the key that must have signed; without it the
-    one in the database must, which proves less. ``notes``: checkpoints kept outside.
+    one in the database must, which proves less.
     """
     statements: list[Statement] = []
     async for number, fault in _check_notes(connection, trusted, statements):
         yield None, Finding(0, "checkpoint", f"{number}: {fault}")
-    for note in notes:
-        if why := await _check_outside(connection, note, trusted):
-            yield None, Finding(0, "checkpoint", why)
     if statements and not await still_states(connection, statements[-1]):
         what = f"{statements[-1].number}: the heads in the database are not those that were signed"
         yield None, Finding(0, "checkpoint", what)
@@ -294,19 +296,22 @@ async def _check_notes(
         previous, expected = hash_of(kept.note), kept.number + 1
 
 
-async def _check_outside(
+async def compare_outside(
     connection: Connection, note: str, trusted: PublicKey | None
-) -> str | None:
-    """Return why the database does not go on from a note that was kept outside, None if it does."""
-    try:
-        statement = checked(note, trusted) if trusted else Statement.read(text_of(note))
-    except BadCheckpoint as fault:
-        return f"the one kept outside: {fault}"
-    kept = await by_number(connection, statement.number)
+) -> tuple[int, str | None]:
+    """Return the number of a checkpoint that was kept outside, and why the database does not go on
+    from it, None if it does.
+
+    Raises:
+        BadCheckpoint: it is none, or ``trusted`` did not sign it.
+    """
+    statement = checked(note, trusted) if trusted else Statement.read(text_of(note))
+    number = statement.number
+    kept = await by_number(connection, number)
     if kept is None:
-        return f"{statement.number}: was kept outside, and is missing in the database"
+        return number, f"{number}: was kept outside, and is missing in the database"
     if kept.note != note:
-        return f"{statement.number}: is not the one that was kept outside"
+        return number, f"{number}: is not the one that was kept outside"
     if not await still_states(connection, statement):
-        return f"{statement.number}: the heads in the database are not those that were signed"
-    return None
+        return number, f"{number}: the heads in the database are not those that were signed"
+    return number, None

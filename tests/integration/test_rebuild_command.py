@@ -48,11 +48,12 @@ def rebuild(database: Database, tasktrail: Run) -> Run:
 def test_a_check_has_a_line_for_each_difference_and_mends_nothing(rebuild: Run) -> None:
     for _ in range(2):
         said = rebuild("--check")
-        title, version, summary = said.out.splitlines()
+        title, version, verdict, summary = said.out.splitlines()
         assert said.code == 1
         assert title.startswith(f"{FIRST} tasks ")
         assert title.endswith(" title: is not as in the ledger")
         assert " version: is not as in the ledger: 99, not " in version
+        assert verdict == "2 findings: see above."
         assert summary.startswith("10 users, 300 events, ")
         assert ", 0 mended in " in summary
         assert "secret" not in said.out
@@ -81,9 +82,17 @@ def test_as_json_it_is_one_object(rebuild: Run) -> None:
 def test_fix_says_what_it_mends(rebuild: Run) -> None:
     said = rebuild("--check", "--fix")
     assert said.code == 0
-    assert len(said.out.splitlines()) == 3
+    assert len(said.out.splitlines()) == 4
     assert ", 1 mended in " in said.out
     said = rebuild("--check")
+    verdict, summary = said.out.splitlines()
+    assert (said.code, verdict) == (0, "Nothing is wrong. Each row is as its ledger says.")
+    assert ", 0 mended in " in summary
+
+
+@pytest.mark.usefixtures("admin")
+def test_a_rebuild_that_is_no_check_gives_no_verdict(rebuild: Run) -> None:
+    said = rebuild()
     assert (said.code, len(said.out.splitlines())) == (0, 1)
 
 

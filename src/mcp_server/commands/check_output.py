@@ -24,12 +24,12 @@ _NO_REMARKS: Mapping[str, str] = {}
 class CheckOutput:
     """Writes findings, counts them, and writes the totals at the end.
 
-    ``with CheckOutput(as_json) as output: ...``: left by an exception, it writes no object.
+    ``with CheckOutput(...) as output: ...``: left by an exception, it writes no object.
     """
 
-    def __init__(self, as_json: bool, verdict: bool = False) -> None:
-        """``verdict``: say in the end whether anything is wrong."""
-        self._verdict = verdict
+    def __init__(self, as_json: bool, all_well: str | None) -> None:
+        """``all_well``: the verdict if nothing is found; None: give none, of findings neither."""
+        self._all_well = all_well
         self.findings = 0
         self.unreadable = 0
         self._totals: dict[str, int] = {}
@@ -78,9 +78,9 @@ class CheckOutput:
             self._json.end_array()
             self._json.add({**self._totals, **self._said, "seconds": round(seconds, 3)})
             return
-        if self._verdict:
+        if self._all_well is not None:
             found = f"{counted(self.findings, 'findings')}: see above."
-            sys.stdout.write((found if self.findings else "Nothing is wrong.") + "\n")
+            sys.stdout.write((found if self.findings else self._all_well) + "\n")
         if self._totals:
             counts = ", ".join(counted(number, name) for name, number in self._totals.items())
             rate = self._totals["events"] / max(seconds, 1e-6)

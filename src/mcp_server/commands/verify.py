@@ -86,7 +86,7 @@ def verify(
             raise typer.BadParameter("--bundle goes with --key and --receipt alone.")
     elif receipts and user is None:
         raise typer.BadParameter("A receipt is of one user's ledger: name the user.")
-    with CheckOutput(as_json, verdict=True) as output:
+    with CheckOutput(as_json, "Nothing is wrong.") as output:
         if bundle is not None:
             _verify_bundle(bundle, trusted, receipts, output)
         else:

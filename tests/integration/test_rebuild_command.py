@@ -115,6 +115,22 @@ def test_a_ledger_that_cannot_be_believed_is_told_even_when_it_says_nothing_else
     assert "demo-1-00002 events 3: comes after 1: events are missing" in said.out.splitlines()
 
 
+@pytest.mark.parametrize("options", [[], ["--check", "--fix"], ["--rewrite"], ["--user", FIRST]])
+def test_rows_left_alone_because_the_chain_does_not_hold_are_no_success(
+    rebuild: Run, admin: Connection[Any], options: list[str]
+) -> None:
+    admin.execute("SET session_replication_role = replica")
+    admin.execute(
+        "UPDATE tasktrail.events SET body = jsonb_set(body, '{reason}', '\"forged\"')"
+        " WHERE user_id = %s AND position = 2",
+        [FIRST],
+    )
+    said = rebuild(*options)
+    assert f"{FIRST} events 2 body: does not match its commitment" in said.out.splitlines()
+    assert said.code == 1
+    assert rebuild("--user", "demo-1-00002").code == 0
+
+
 @pytest.mark.usefixtures("admin")
 def test_a_login_that_sees_one_user_at_a_time_is_told_so(
     database: Database, tasktrail: Run

@@ -31,7 +31,7 @@ class CheckOutput:
         """``all_well``: the verdict if nothing is found; None: give none, of findings neither."""
         self._all_well = all_well
         self.findings = 0
-        self.unreadable = 0
+        self.unbelievable = 0
         self._totals: dict[str, int] = {}
         self._said: Json = {}
         self._json = JsonObject() if as_json else None
@@ -48,7 +48,7 @@ class CheckOutput:
     def add(self, findings: Iterable[Finding], **totals: int) -> None:
         """Write what was found, and add to the totals."""
         for finding in findings:
-            self.unreadable += finding.kind == "unreadable"
+            self.unbelievable += finding.kind in ("unreadable", "tampered")
             self._write(finding)
         for name, number in totals.items():
             self._totals[name] = self._totals.get(name, 0) + number

@@ -68,7 +68,7 @@ def rebuild_projections(
                     mended=done.mended,
                 )
         output.end(progress.seconds)
-    if output.unreadable or (output.findings and not mending):
+    if output.unbelievable or (output.findings and not mending):
         raise typer.Exit(1)
 
 

@@ -33,7 +33,7 @@ COMMANDS = {
     "report": "mcp_server.commands.report:report",
     "checkpoint": "mcp_server.commands.checkpoint:checkpoint",
     "erase": "mcp_server.commands.erase:erase_command",
-    "hold": "mcp_server.commands.erase:hold",
+    "hold": "mcp_server.commands.hold:hold",
     "seed": "mcp_server.commands.seed:seed",
 }
 

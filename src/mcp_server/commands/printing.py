@@ -198,6 +198,14 @@ class Rows:
         return "  ".join([*cells, row[-1]]).rstrip()
 
 
+def print_list(columns: Sequence[Column], rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print rows, whose keys are the titles of the columns: a JSON list, or as ``Rows`` does."""
+    if as_json:
+        sys.stdout.write(orjson.dumps(rows).decode() + "\n")
+        return
+    Rows(columns).add([printable(str(row[each.title])) for each in columns] for row in rows)
+
+
 async def pages(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:
     """Yield ``items`` in lists, to be laid out together."""
     page: list[T] = []

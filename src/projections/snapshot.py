@@ -42,6 +42,12 @@ def told(at: int) -> str:
         return "a time beyond the calendar"
 
 
+def exactly(at: int) -> str:
+    """Return ``ticks`` so that no two are alike."""
+    return {_LATEST: "infinity", _EARLIEST: "-infinity"}.get(at, f"{at:+} µs from 2000")
+
+
+_EARLIEST, _LATEST = -(2**63), 2**63 - 1
 _2000 = datetime(2000, 1, 1, tzinfo=UTC)
 _RAW_TIMES: dict[str, type[Loader]] = {"timestamp": Int8BinaryLoader}
 _RAW_TEXT: dict[str, type[Loader]] = {"text": ByteaBinaryLoader}

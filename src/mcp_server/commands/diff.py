@@ -65,7 +65,7 @@ async def _diff(
     async with recording.opened(database, user, looked) as ledger:
         start, end = [await position_at(ledger, when) for when in moments]
         if start > end:
-            raise typer.BadParameter("--from is later than --to", param_hint="--from")
+            raise typer.BadParameter("--from is later than --to", param_hint="'--from'")
         await recording.record(database, user, looked._replace(first=start + 1, last=end))
         found = _differences(ledger, start, end)
         if as_json:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import Enum
+from enum import StrEnum
 from errno import EISDIR
 from os import strerror
 from pathlib import Path
@@ -17,7 +17,7 @@ import typer
 from events.ledger import Json, Record
 from mcp_server import settings, target
 from mcp_server.commands import recording
-from mcp_server.commands.arguments import UserId
+from mcp_server.commands.arguments import UserId, one_of
 from mcp_server.commands.chain_watch import ChainWatch
 from mcp_server.commands.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
 from mcp_server.commands.printing import counted
@@ -39,7 +39,7 @@ class Unwritable(Failure):
     exit_code = 2
 
 
-class Format(str, Enum):  # noqa: UP042 - typer shows the values of a str Enum
+class Format(StrEnum):
     """What ``--format`` takes."""
 
     bundle = "bundle"
@@ -53,14 +53,14 @@ def export(
         Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
     ],
     format_: Annotated[
-        Format, typer.Option("--format", help="bundle can be verified; the others cannot.")
+        Format, one_of(Format, "bundle can be verified; the others cannot.", "--format")
     ] = Format.bundle,
     json: Annotated[bool, typer.Option("--json", help="Say what was written as JSON.")] = False,
 ) -> None:
     """Write one user's whole ledger to a file that an auditor can take away."""
     to_stdout = output == Path("-")
     if to_stdout and format_ is Format.bundle:
-        raise typer.BadParameter("A bundle is a zip: give it a file.", param_hint="--output")
+        raise typer.BadParameter("A bundle is a zip: give it a file.", param_hint="'--output'")
     with target.opened(settings.read()) as database:
         if to_stdout:
             asyncio.run(_export(database, user, format_, sys.stdout.buffer))

@@ -43,7 +43,7 @@ def rebuild_projections(
 ) -> None:
     """Replay the ledger into the read tables, online: only what differs is written."""
     if check and rewrite:
-        raise typer.BadParameter("--check writes nothing: leave one out", param_hint="--rewrite")
+        raise typer.BadParameter("--check writes nothing: leave one out", param_hint="'--rewrite'")
     mending = fix or not check
     tell = check or fix
     with (

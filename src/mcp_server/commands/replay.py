@@ -16,7 +16,7 @@ from events.conversation import Message
 from events.ledger import Json
 from mcp_server import settings, target
 from mcp_server.commands import recording
-from mcp_server.commands.arguments import MOMENT, UserId, given, moment, shown_moment
+from mcp_server.commands.arguments import MOMENT, UserId, given, moment, shown_moment, whole_number
 from mcp_server.commands.printing import Column, JsonObject, Rows, pages, printable
 from mcp_server.commands.recording import Access, remark_on_erasure
 from mcp_server.commands.snapshot import Snapshot, position_at
@@ -56,16 +56,16 @@ class NothingThere(Failure):
 def replay(
     user: UserId,
     as_of: Annotated[str | None, typer.Option(help=f"The moment: {MOMENT}. Default: now.")] = None,
-    task: Annotated[int | None, typer.Option(min=1, help="Only this task, whole.")] = None,
+    task: Annotated[int | None, whole_number("Only this task, whole.")] = None,
     conversation: Annotated[
-        int | None, typer.Option(min=1, help="Only this conversation, with its messages.")
+        int | None, whole_number("Only this conversation, with its messages.")
     ] = None,
     deleted: Annotated[bool, typer.Option("--deleted", help="What was deleted, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show one user's tasks and conversations as they were at a moment."""
     if task is not None and conversation is not None:
-        raise typer.BadParameter("give --task or --conversation, not both", param_hint="--task")
+        raise typer.BadParameter("give --task or --conversation, not both", param_hint="'--task'")
     at = moment(as_of, "--as-of")
     options = {"task": task, "conversation": conversation, "deleted": deleted or None}
     filters = given({"as_of": shown_moment(at), **options})

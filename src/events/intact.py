@@ -31,11 +31,13 @@ from events.catalog import (
 from events.ledger import (
     SALT_BYTES,
     Head,
+    Record,
     commitment_in,
     commitments,
     content_hashes,
     genesis,
     header_end,
+    header_ids,
     header_start,
     jcs,
     jcs_of_many,
@@ -140,12 +142,81 @@ def follow(
     return walk.end()
 
 
-class _Walk:
-    """A way along one ledger. What it is given are columns: as many values in each as events."""
+class Watch:
+    """``follow`` for who has records, page by page, and reads them for something else."""
 
-    def __init__(self, user_id: str, replay: Replay | None, exported: bool) -> None:
+    def __init__(self, user_id: str) -> None:
+        self._walk = _Walk(user_id, None, exported=False, parsed=True)
+        self._doubts = False
+
+    def see(self, records: list[Record]) -> None:
+        """Check the next events. After a doubt it costs nothing."""
+        if self._doubts:
+            return
+        try:
+            for start in range(0, len(records), AT_ONCE):
+                self._walk.add(_columns(records[start : start + AT_ONCE]))
+        except (Doubt, *_ODD):
+            self._doubts = True
+
+    def holds(self, head: Head) -> bool:
+        """Whether all is right with what was seen, and it ends at ``head``. No means perhaps."""
+        try:
+            return not self._doubts and self._walk.end().head == head
+        except Doubt:
+            return False
+
+
+def _columns(records: list[Record]) -> list[Columns]:
+    """Return the columns that a ``parsed`` walk takes."""
+    actors = jcs_of_many([record.actor for record in records])
+    return [
+        (
+            None,
+            position,
+            f"{stream_type} {type_} {schema_version}".encode(),
+            stream_id,
+            version,
+            header_ids(str(command_id).encode(), commitment, str(event_id).encode()),
+            canonical,
+            body,
+            salt,
+            content_hash,
+            hash_,
+            microseconds(recorded_at) - _FROM_1970_TO_2000,
+        )
+        for (
+            position,
+            stream_type,
+            stream_id,
+            version,
+            type_,
+            schema_version,
+            event_id,
+            command_id,
+            _actor,
+            commitment,
+            body,
+            salt,
+            content_hash,
+            hash_,
+            recorded_at,
+        ), canonical in zip(records, actors, strict=True)
+    ]
+
+
+class _Walk:
+    """A way along one ledger. What it is given are columns: as many values in each as events.
+
+    ``parsed``: bodies are objects, and actors in canonical form.
+    """
+
+    def __init__(
+        self, user_id: str, replay: Replay | None, exported: bool, parsed: bool = False
+    ) -> None:
         self._replay = replay
         self._exported = exported
+        self._parsed = parsed
         self._last, self._hash, self._latest = 0, genesis(user_id), -_FROM_1970_TO_2000
         self._versions: dict[str, dict[int, int]] = {name: {} for name in STREAM_TYPES.values()}
         self._without_body = self._erased_through = 0
@@ -177,7 +248,8 @@ class _Walk:
             begins = [kind.begins for kind in kinds]
             _require(list(map(eq, these.streams, positions)) == begins)
             _require([version == 1 for version in these.versions] == begins)
-        starts = [_start(actor) for actor in these.actors]
+        start = header_start if self._parsed else _start
+        starts = [start(actor) for actor in these.actors]
         if self._exported:
             _require(starts == [header_start(actor) for actor in these.actors])
         found = content_hashes(starts, these.ids, [kind.header_end for kind in kinds])
@@ -205,7 +277,7 @@ class _Walk:
     def _check_bodies(self, these: _Columns) -> None:
         """Check the commitments, read the events and fold them."""
         kinds = [_KINDS[kind] for kind in these.kinds]
-        bodies = [loads(text) for text in these.bodies]
+        bodies = list(these.bodies) if self._parsed else [loads(text) for text in these.bodies]
         canonical = jcs_of_many(bodies)
         _require(all(len(salt) == SALT_BYTES for salt in these.salts))
         _require(commitments(canonical, these.salts) == list(map(commitment_in, these.ids)))

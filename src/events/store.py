@@ -7,7 +7,7 @@ security. So it is safe behind a pooler that gives each transaction another conn
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, LiteralString, NamedTuple
 
 import orjson
 from psycopg import AsyncConnection
@@ -177,7 +177,22 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{third}-{fourth}-{digits[20:]}"
 
 
-_COLUMNS = ", ".join(f"e.{name}" for name in Record._fields)
+_EARLIEST, _LATEST = "0001-01-01 00:00:00.000001+00", "9999-12-31 23:59:59.999999+00"
+
+
+def moment(column: LiteralString) -> LiteralString:
+    """Return the expression for a time: one that Python cannot hold, such as infinity, becomes the
+    earliest one, which no event has."""
+    beyond = f"{column} NOT BETWEEN '{_EARLIEST}' AND '{_LATEST}'"
+    return f"CASE WHEN {beyond} THEN '{_EARLIEST}' ELSE {column} END"
+
+
+_AS = {
+    "event_id": "e.event_id::text",
+    "command_id": "e.command_id::text",
+    "recorded_at": f"{moment('e.recorded_at')} AS recorded_at",
+}
+_COLUMNS = ", ".join(_AS.get(name, f"e.{name}") for name in Record._fields)
 
 _READ_LEDGER = f"""
 SELECT e.* FROM tasktrail.as_user(%s) AS u, LATERAL (
@@ -196,7 +211,8 @@ async def read_ledger(
 ) -> AsyncIterator[list[Record]]:
     """Yield one user's events in pages, oldest first: positions above ``after`` up to ``until``.
 
-    The ledger only grows, so the pages need no common snapshot.
+    The ledger only grows, so the pages need no common snapshot. Ids are text, a time is as
+    in ``moment``.
     """
     while True:
         cursor = await connection.execute(_READ_LEDGER, (user_id, after, until, PAGE), binary=True)

@@ -83,7 +83,7 @@ COMMANDS = {
         "Erase everything a user wrote. The chain still verifies, and the user may go on.",
     ),
     "hold": Command(
-        "erase:hold",
+        "hold:hold",
         "Prevent that a user's words are erased, until they are released.",
     ),
     "seed": Command(

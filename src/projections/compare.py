@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from events.replay import Replay
 from projections.finding import Finding, Kind
 from projections.read_tables import READ_TABLES, ReadTable, Row
-from projections.snapshot import Snapshot, told
+from projections.snapshot import Snapshot, exactly, told
 
 
 class Wrong(NamedTuple):
@@ -46,7 +46,10 @@ def _shown(is_: Any, should: Any, show: Callable[[Any], str]) -> str:
     """Both values, where neither is anybody's text."""
     if isinstance(is_, str | list) or isinstance(should, str | list):
         return ""
-    return f": {show(is_)}, not {show(should)}"
+    one, other = show(is_), show(should)
+    if one == other:  # two times beyond the calendar
+        one, other = f"{one} ({exactly(is_)})", f"{other} ({exactly(should)})"
+    return f": {one}, not {other}"
 
 
 def _time(at: int | None) -> str:

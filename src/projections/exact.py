@@ -16,11 +16,12 @@ from events.catalog import UnknownEvent
 from events.ledger import Chain, Head, Json, NotOurs, jcs, microseconds
 from events.replay import Replay
 from events.stamp import Stamp
+from events.store import moment
 from projections.compare import compare
 from projections.finding import Finding, Report
 from projections.fold import unreadable, why
 from projections.read_tables import READ_TABLES
-from projections.snapshot import Snapshot, moment, ticks
+from projections.snapshot import Snapshot, ticks
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOLES = {"position", "version", "head"}

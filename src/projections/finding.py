@@ -19,10 +19,11 @@ class Finding(NamedTuple):
     what: str
 
     def line(self) -> str:
-        """Return it as a line for people."""
+        """Return it as a line for people. Nothing is at 0: that is about no single row or event."""
         user = self.user_id if self.user_id.isprintable() else ascii(self.user_id)
+        where = f" {self.table} {self.id}" if self.id else ""
         field = f" {self.field}" if self.field else ""
-        return f"{user} {self.table} {self.id}{field}: {self.what}"
+        return f"{user}{where}{field}: {self.what}"
 
 
 class Report(NamedTuple):

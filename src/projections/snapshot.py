@@ -11,6 +11,7 @@ from psycopg.types.numeric import Int8BinaryLoader
 from psycopg.types.string import ByteaBinaryLoader
 
 from events.stamp import iso
+from events.store import moment
 from projections.read_tables import ReadTable
 from projections.spans import Span
 
@@ -24,16 +25,6 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 """
 """A span is read in the order of an index. Left to itself Postgres prefers to read the whole table
 for each span, and to sort it on disk. Hashes are of UTF-8, whatever the environment asks for."""
-
-
-_EARLIEST, _LATEST = "0001-01-01 00:00:00.000001+00", "9999-12-31 23:59:59.999999+00"
-
-
-def moment(column: LiteralString) -> LiteralString:
-    """Return the expression for a time: one that Python cannot hold, such as infinity, becomes the
-    earliest one, which no event has."""
-    beyond = f"{column} NOT BETWEEN '{_EARLIEST}' AND '{_LATEST}'"
-    return f"CASE WHEN {beyond} THEN '{_EARLIEST}' ELSE {column} END"
 
 
 def ticks(column: LiteralString) -> LiteralString:
@@ -51,6 +42,12 @@ def told(at: int) -> str:
         return "a time beyond the calendar"
 
 
+def exactly(at: int) -> str:
+    """Return ``ticks`` so that no two are alike."""
+    return {_LATEST: "infinity", _EARLIEST: "-infinity"}.get(at, f"{at:+} µs from 2000")
+
+
+_EARLIEST, _LATEST = -(2**63), 2**63 - 1
 _2000 = datetime(2000, 1, 1, tzinfo=UTC)
 _RAW_TIMES: dict[str, type[Loader]] = {"timestamp": Int8BinaryLoader}
 _RAW_TEXT: dict[str, type[Loader]] = {"text": ByteaBinaryLoader}

@@ -110,6 +110,8 @@ class _Teller:
         return missing
 
     def _tell(self, record: Record) -> Entry:
+        if not isinstance(record.actor, dict):
+            raise Unreadable(record.position)
         try:
             return self._narrator.tell(record)
         except (UnknownEvent, ValidationError, LookupError, TypeError):

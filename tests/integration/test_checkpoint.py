@@ -22,7 +22,7 @@ from mcp_server import cli
 from mcp_server.commands.checkpoint import KeyTrouble, NotKept, NotSigned, make_key
 from mcp_server.evidence.bundle import verify_bundle
 from mcp_server.evidence.checkpoint import checked
-from mcp_server.evidence.checkpoint_log import verify_checkpoints
+from mcp_server.evidence.checkpoint_log import compare_outside, verify_checkpoints
 from mcp_server.evidence.note import PrivateKey, PublicKey
 from mcp_server.evidence.receipt import BadReceipt, check_receipt, read_receipt, write_receipt
 from mcp_server.failure import Failure
@@ -153,6 +153,32 @@ async def test_the_signer_refuses_what_does_not_go_on(
     assert row[0] <= 1
 
 
+@pytest.mark.parametrize(
+    ("sql", "position"),
+    [
+        pytest.param(
+            "SET hash = sha256(hash) WHERE user_id = 'ada' AND position = 5", 5, id="hash"
+        ),
+        pytest.param(
+            "SET recorded_at = 'infinity' WHERE user_id = 'ada' AND position = 6",
+            6,
+            id="a time beyond the calendar",
+        ),
+    ],
+)
+async def test_the_signer_says_where_a_new_event_does_not_follow(
+    database: Database, users: dict[str, User], key: Path, sql: str, position: int
+) -> None:
+    await sign(database, key)
+    for _ in range(4):
+        await users["ada"].add_task("More")
+    tamper(database, f"UPDATE tasktrail.events {sql}")
+    with pytest.raises(NotSigned) as refusal:
+        await sign(database, key)
+    assert f"\nada: the chain does not hold at position {position}\n" in str(refusal.value)
+    assert "`tasktrail verify` says more." in str(refusal.value)
+
+
 async def test_a_wholly_new_chain_is_refused(
     database: Database, users: dict[str, User], key: Path
 ) -> None:
@@ -280,12 +306,16 @@ async def test_a_note_kept_outside_finds_checkpoints_replaced_wholesale(
     await sign(database, key, "--to", str(tmp_path))
     note = (tmp_path / "checkpoint-00000001.txt").read_text()
     assert checked(note, public(key)).size == 3
-    assert await findings(database, notes=[note], trusted=public(key)) == []
+    async with await connect(database.operator) as connection:
+        for trusted in (None, public(key)):
+            assert await compare_outside(connection, note, trusted) == (1, None)
     tamper(database, CUT_TAIL + FORGET)
     make_key(tmp_path / "forger.key", "example.org/test")
     await sign(database, tmp_path / "forger.key")
     assert await findings(database) == []
-    assert len(await findings(database, notes=[note])) == 1
+    async with await connect(database.operator) as connection:
+        told = (1, "1: is not the one that was kept outside")
+        assert await compare_outside(connection, note, None) == told
     assert len(await findings(database, trusted=public(key))) == 1
 
 
@@ -310,6 +340,19 @@ def test_a_place_that_fails_is_said_and_the_others_are_served(
     with pytest.raises(NotKept, match="missing"):
         signed(database, key, "--to", str(missing), "--to", str(tmp_path))
     assert (tmp_path / "checkpoint-00000001.txt").exists()
+
+
+@pytest.mark.parametrize("more", ["| cat", "> {tmp}/kept", ">> {tmp}/kept", "&& true", "; true"])
+def test_a_command_that_needs_a_shell_is_refused_and_says_how_to_have_one(
+    database: Database, key: Path, tmp_path: Path, more: str
+) -> None:
+    sign = more.split()[0]
+    with pytest.raises(NotKept, match="sh -c") as missed:
+        signed(database, key, "--to", f"command:cat {more}".format(tmp=tmp_path))
+    assert f"'{sign}'" in str(missed.value)
+    kept = tmp_path / "kept"
+    signed(database, key, "--to", f"command:sh -c 'cat > {kept}'")
+    assert kept.read_text().startswith("example.org/test\n")
 
 
 def test_what_the_system_refuses_is_said_in_words(
@@ -473,6 +516,20 @@ async def test_the_command_verifies_a_bundle(database: Database, key: Path, tmp_
     content = bundle.read_bytes()
     bundle.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
     assert verified(database, "--bundle", str(bundle))[0] == 1
+
+
+async def test_of_a_bundle_that_goes_on_after_its_checkpoint_that_is_said(
+    database: Database, users: dict[str, User], key: Path, tmp_path: Path
+) -> None:
+    await sign(database, key)
+    runner = CliRunner()
+    bundle = await export(database, tmp_path / "ada.zip")
+    said = runner.invoke(cli.app, ["verify", "--bundle", str(bundle)]).stdout
+    assert "signed through: 3\n" in said
+    await users["ada"].add_task("Since then")
+    bundle = await export(database, tmp_path / "ada.zip")
+    said = runner.invoke(cli.app, ["verify", "--bundle", str(bundle)]).stdout
+    assert "signed through: 3 (what came after that has only the chain)\n" in said
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,39 @@ async def test_a_hold_prevents_it_until_it_is_released(database: Database, ada: 
     assert done["status"] == "erased"
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("case 12\x1b[2J", "case 12\N{REPLACEMENT CHARACTER}[2J"), ("", "no reason was given")],
+)
+def test_whoever_meets_a_hold_is_told_why_it_is_there(
+    tasktrail: Run, database: Database, ada: str, reason: str, told: str
+) -> None:
+    urls = {"DATABASE_URL": database.app, "ADMIN_DATABASE_URL": database.operator}
+    given = ["--reason", reason] if reason else []
+    since = tasktrail("hold", ada, *given, "--json", **urls).json[0]["since"]
+    again = tasktrail("hold", ada, "--reason", "case 13", **urls)
+    assert again.code == 0
+    assert "stays as it is" in again.err
+    assert "case 13" not in again.out
+    refused = tasktrail("erase", ada, "--yes", **urls)
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == (
+        f"tasktrail: A hold is on user 'ada' since {since}: {told}."
+        " `tasktrail hold ada --release` ends it.\n"
+    )
+    released = tasktrail("hold", ada, "--release", **urls)
+    assert (released.code, released.err) == (0, "")
+    assert released.out == f"ada: released. It was held since {since}: {told}.\n"
+
+
+def test_a_list_of_nothing_is_said_to_be_one(tasktrail: Run, database: Database) -> None:
+    urls = {"DATABASE_URL": database.app, "ADMIN_DATABASE_URL": database.operator}
+    said = tasktrail("hold", "--list", **urls)
+    assert (said.code, said.out, said.err) == (0, "", "tasktrail: there is no hold.\n")
+    said = tasktrail("erase", "--list", **urls)
+    assert (said.code, said.out, said.err) == (0, "", "tasktrail: nothing was ever erased.\n")
+
+
 def test_a_hold_is_on_a_user_who_is_there(tasktrail: Run, database: Database, ada: str) -> None:
     urls = {"DATABASE_URL": database.operator}
     for arguments in (["hold", "adda", "--reason", "case 12"], ["hold", ada, "--release"]):

@@ -48,11 +48,12 @@ def rebuild(database: Database, tasktrail: Run) -> Run:
 def test_a_check_has_a_line_for_each_difference_and_mends_nothing(rebuild: Run) -> None:
     for _ in range(2):
         said = rebuild("--check")
-        title, version, summary = said.out.splitlines()
+        title, version, verdict, summary = said.out.splitlines()
         assert said.code == 1
         assert title.startswith(f"{FIRST} tasks ")
         assert title.endswith(" title: is not as in the ledger")
         assert " version: is not as in the ledger: 99, not " in version
+        assert verdict == "2 findings: see above."
         assert summary.startswith("10 users, 300 events, ")
         assert ", 0 mended in " in summary
         assert "secret" not in said.out
@@ -81,9 +82,17 @@ def test_as_json_it_is_one_object(rebuild: Run) -> None:
 def test_fix_says_what_it_mends(rebuild: Run) -> None:
     said = rebuild("--check", "--fix")
     assert said.code == 0
-    assert len(said.out.splitlines()) == 3
+    assert len(said.out.splitlines()) == 4
     assert ", 1 mended in " in said.out
     said = rebuild("--check")
+    verdict, summary = said.out.splitlines()
+    assert (said.code, verdict) == (0, "Nothing is wrong. Each row is as its ledger says.")
+    assert ", 0 mended in " in summary
+
+
+@pytest.mark.usefixtures("admin")
+def test_a_rebuild_that_is_no_check_gives_no_verdict(rebuild: Run) -> None:
+    said = rebuild()
     assert (said.code, len(said.out.splitlines())) == (0, 1)
 
 
@@ -104,6 +113,22 @@ def test_a_ledger_that_cannot_be_believed_is_told_even_when_it_says_nothing_else
     said = rebuild()
     assert said.code == 1
     assert "demo-1-00002 events 3: comes after 1: events are missing" in said.out.splitlines()
+
+
+@pytest.mark.parametrize("options", [[], ["--check", "--fix"], ["--rewrite"], ["--user", FIRST]])
+def test_rows_left_alone_because_the_chain_does_not_hold_are_no_success(
+    rebuild: Run, admin: Connection[Any], options: list[str]
+) -> None:
+    admin.execute("SET session_replication_role = replica")
+    admin.execute(
+        "UPDATE tasktrail.events SET body = jsonb_set(body, '{reason}', '\"forged\"')"
+        " WHERE user_id = %s AND position = 2",
+        [FIRST],
+    )
+    said = rebuild(*options)
+    assert f"{FIRST} events 2 body: does not match its commitment" in said.out.splitlines()
+    assert said.code == 1
+    assert rebuild("--user", "demo-1-00002").code == 0
 
 
 @pytest.mark.usefixtures("admin")

@@ -275,6 +275,35 @@ async def test_equal_moments_have_no_differences(
         assert (said.code, said.json["changes"]) == (0, [])
 
 
+async def test_what_came_and_went_in_between_is_told_as_such(
+    recorded: list[Recorded],  # noqa: ARG001
+    run: Command,
+) -> None:
+    told = (await run("diff", "user-1", "--from", "4", "--to", "15", "--json")).json
+    what = {(each["kind"], each["id"]): each["what"] for each in told["changes"]}
+    assert what["task", 5] == "created and deleted"
+    assert what["message", 10] == "created and deleted"
+    assert what["conversation", 13] == "created"
+    (task,) = [each for each in told["changes"] if each["id"] == 5]
+    assert task["changes"] == {"title": [None, "Two"], "deleted": [None, True]}
+    lines = (await run("diff", "user-1", "--from", "4", "--to", "15")).out.splitlines()
+    rows = [line.split() for line in lines[1:]]
+    assert ["task", "5", "created", "and", "deleted", "title", "-", "→", "Two"] in rows
+    assert ["conversation", "13", "created"] in rows, "it has no title"
+    assert not [row for row in rows if row[0] == "deleted"]
+    lines = (await run("diff", "user-1", "--from", "10", "--to", "11")).out.splitlines()
+    assert [line.split() for line in lines[1:]] == [["task", "5", "deleted"]]
+
+
+async def test_that_nothing_is_different_is_said(
+    recorded: list[Recorded],  # noqa: ARG001
+    run: Command,
+) -> None:
+    said = await run("diff", "user-1", "--from", "8", "--to", "8")
+    assert (said.code, said.out) == (0, "user-1 from position 8 to 8\n")
+    assert said.err == "tasktrail: nothing is different.\n"
+
+
 async def test_people_read_a_diff_too(recorded: list[Recorded], run: Command) -> None:  # noqa: ARG001
     said = await run("diff", "user-1", "--from", "5", "--to", "6")
     lines = [line.split() for line in said.out.splitlines()]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import orjson
 import psycopg
 import pytest
 from typer import Typer
@@ -108,6 +109,87 @@ def test_a_bundle_is_checked_without_a_database(
     assert "Nothing is wrong." in said
     file.write_bytes(file.read_bytes()[:-9])
     run("verify", "--bundle", str(file), code=1)
+
+
+def lines_of(said: str) -> dict[str, str]:
+    """Return what is told as ``name: value``, and the last line as that of ``counts``."""
+    *lines, counts = said.splitlines()
+    return {**dict(line.split(": ", 1) for line in lines if ": " in line), "counts": counts}
+
+
+def test_of_a_bundle_it_tells_up_to_where_it_was_signed_and_by_whom(
+    database: Database, tmp_path: Path
+) -> None:
+    file, key = str(tmp_path / "ledger.zip"), str(tmp_path / "key")
+    run("export", USER, "-o", file)
+    told = lines_of(run("verify", "--bundle", file))
+    assert (told["checkpoint"], told["signed through"], told["signed by"]) == ("-", "-", "-")
+    public = run("checkpoint", "--new-key", key).split()[1]
+    run("checkpoint", "--key", key)
+    run("export", USER, "-o", file)
+    last = receipt_of_the_last_event(database)
+    position = last.partition(":")[0]
+    told = lines_of(run("verify", "--bundle", file))
+    assert (told["checkpoint"], told["signed through"]) == ("1", position)
+    assert told["signed by"].startswith(public)
+    assert "--key" in told["signed by"], "so far it is only the bundle that says so"
+    assert told["counts"].startswith(f"{position} events in ")
+    assert "receipts" not in told
+    told = lines_of(run("verify", "--bundle", file, "--key", public, "--receipt", last))
+    assert told["signed by"] == public
+    assert told["receipts compared"] == position
+    said = orjson.loads(run("verify", "--bundle", file, "--receipt", last, "--json"))
+    assert (said["checkpoint"], said["signed_through"], said["signed_by"], said["events"]) == (
+        *(1, int(position), public),
+        int(position),
+    )
+    assert said["receipts_compared"] == [int(position)]
+
+
+def test_what_is_wrong_with_a_whole_file_has_no_position(tmp_path: Path) -> None:
+    file = tmp_path / "dear.txt"
+    file.write_text("Dear auditor,\n")
+    told = run("verify", "--bundle", str(file), code=1).splitlines()
+    assert told == ["dear.txt bundle: is not a zip, and so no bundle", "1 finding: see above."]
+
+
+def test_what_was_kept_elsewhere_is_said_to_have_been_compared(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database.admin)
+    assert lines_of(run("verify"))["counts"].count(", 0 checkpoints in ") == 1
+    key, notes = str(tmp_path / "key"), [tmp_path / f"checkpoint-0000000{n}.txt" for n in (1, 2)]
+    run("checkpoint", "--new-key", key)
+    for _ in notes:
+        run("checkpoint", "--key", key, "--to", str(tmp_path))
+    told = lines_of(run("verify"))
+    assert ", 2 checkpoints in " in told["counts"]
+    assert not any("compared" in name for name in told)
+    kept = [word for note in notes for word in ("--checkpoint", str(note))]
+    told = lines_of(run("verify", *kept))
+    assert told["checkpoints compared"] == "1, 2"
+    receipt = receipt_of_the_last_event(database)
+    told = lines_of(run("verify", USER, *kept[:2], "--receipt", receipt))
+    assert told["checkpoints compared"] == "1"
+    assert told["receipts compared"] == receipt.partition(":")[0]
+    said = orjson.loads(run("verify", *kept[2:], "--json"))
+    assert (said["checkpoints"], said["checkpoints_compared"]) == (2, [2])
+
+
+def test_a_file_that_holds_no_checkpoint_is_named(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database.admin)
+    note = tmp_path / "dear.txt"
+    note.write_text("Dear auditor,\n")
+    told = run("verify", "--checkpoint", str(note), code=1)
+    assert f"(all) checkpoint: {note}: it is not the text of a checkpoint" in told.splitlines()
+    assert "compared" not in told
+
+
+def test_a_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["verify", "--bundle", str(tmp_path)])
+    assert str(result.exception) == f"{tmp_path}: Is a directory."
 
 
 def test_a_receipt_needs_a_user_and_a_bundle_needs_a_file(tmp_path: Path) -> None:

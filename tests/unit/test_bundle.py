@@ -116,6 +116,77 @@ def test_any_changed_byte_of_the_zip_is_found(tmp_path: Path, bundle: bytes) -> 
         assert findings(tmp_path, bytes(content)), f"byte {offset}"
 
 
+@pytest.mark.parametrize("length", [300, 1500])
+def test_one_flipped_bit_of_a_compressed_file_is_told_in_a_few_lines(
+    tmp_path: Path, length: int
+) -> None:
+    bundle = bundle_of(a_long_ledger(length))
+    chance = random.Random(7)
+    for offset in range(40, len(bundle), len(bundle) // 30):
+        content = bytearray(bundle)
+        content[offset] ^= 1 << chance.randrange(8)
+        first, *others = findings(tmp_path, bytes(content))
+        assert (first.field, first.what) == ("bundle", "the file was changed after it was written")
+        assert len(others) <= 3, f"byte {offset}"
+        if others:
+            assert "is damaged" in others[-1].what
+            assert all(1 <= finding.position <= length for finding in others[:-1])
+
+
+def test_a_damaged_file_does_not_hide_what_is_wrong_with_the_others(
+    tmp_path: Path, bundle: bytes
+) -> None:
+    content = bytearray(forged(bundle, lambda lines: lines[3].update(CHANGES_OF_ONE)))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        readme = archive.getinfo("README.md").header_offset
+    content[readme + 60] ^= 1
+    found = findings(tmp_path, bytes(content))
+    assert [(finding.position, finding.field) for finding in found] == [
+        (0, "README.md"),
+        (4, "body"),
+    ]
+    assert found[0].what.startswith("is damaged")
+
+
+def test_all_that_was_forged_is_told_where_the_seal_of_the_zip_is_the_old_one(
+    tmp_path: Path, bundle: bytes
+) -> None:
+    def change(lines: Lines) -> None:
+        for line in lines[3:5]:
+            line["body"] = CHANGES["body"]
+
+    content = forged(bundle, change)
+    with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+        comment = archive.comment
+    content = content[:-2] + len(comment).to_bytes(2, "little") + comment
+    told = [(finding.position, finding.field) for finding in findings(tmp_path, content)]
+    assert told[0] == (0, "bundle")
+    assert {(4, "body"), (5, "body")} <= set(told)
+
+
+NO_BUNDLES: dict[str, tuple[bytes, str]] = {
+    "an empty file": (b"", "is empty"),
+    "a text": (b"Dear auditor,\n", "is not a zip, and so no bundle"),
+    "a zip of other things": (packed({"a.txt": b"a", "b.txt": b"b"}), "is a zip, but no bundle"),
+    "the beginning of a zip": (packed({"a.txt": b"a"})[:-30], "is damaged, or was cut off"),
+}
+
+
+@pytest.mark.parametrize("what", NO_BUNDLES)
+def test_what_is_no_bundle_is_said_to_be_none_in_one_line(tmp_path: Path, what: str) -> None:
+    content, told = NO_BUNDLES[what]
+    (finding,) = findings(tmp_path, content)
+    assert (finding.position, finding.field) == (0, "bundle")
+    assert finding.what.startswith(told)
+
+
+def test_many_lines_that_cannot_be_read_are_not_all_told(tmp_path: Path, bundle: bytes) -> None:
+    files = files_of(bundle)
+    found = findings(tmp_path, resealed({**files, "events.jsonl": b"x\n" * 500}))
+    assert len(found) <= 21
+    assert found[-1].what == "20 lines cannot be read: the rest is not checked"
+
+
 @pytest.mark.parametrize("name", ["events.jsonl", "manifest.json", "README.md"])
 def test_any_changed_byte_of_a_file_is_found(tmp_path: Path, bundle: bytes, name: str) -> None:
     files = files_of(bundle)
@@ -158,6 +229,7 @@ def test_a_changed_column_is_found_at_its_position(
     assert found[0].position == (5 if column == "position" else 4)
 
 
+CHANGES_OF_ONE = {"body": CHANGES["body"]}
 ROWS: dict[str, Callable[[Lines], Lines]] = {
     "leave one out": lambda lines: [*lines[:4], *lines[5:]],
     "leave out the first": lambda lines: lines[1:],

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from events import intact
 from events.catalog import TYPES, UnknownEvent
-from events.intact import Columns, Doubt, End, follow
+from events.intact import Columns, Doubt, End, Watch, follow
 from events.ledger import (
     Head,
     NotOurs,
@@ -106,6 +106,15 @@ def quickly(records: Sequence[Record], replay: Replay | None, at_once: int = 100
     return end == End(head_of(records), at)
 
 
+def in_passing(records: Sequence[Record], at_once: int = 100) -> bool:
+    """Return whether the quick check passes them when it sees them a page at a time."""
+    watch = Watch(USER)
+    with patch.object(intact, "AT_ONCE", at_once):
+        for start in range(0, len(records), 5):
+            watch.see(list(records[start : start + 5]))
+    return watch.holds(head_of(records))
+
+
 def exactly(records: Sequence[Record], replay: Replay | None) -> bool:
     """Return whether the exact check, and the replay if there is one, find nothing."""
     if list(verify(USER, records, head_of(records))):
@@ -124,12 +133,23 @@ def test_honest_ledgers_pass_and_fold_to_the_same_rows(records: list[Record], at
     quick, exact = Replay(), Replay()
     assert quickly(records, quick, at_once)
     assert quickly(records, None, at_once)
+    assert in_passing(records, at_once)
     assert exactly(records, exact)
     assert rows_of(quick) == in_ticks(exact)
 
 
 def test_an_empty_ledger_ends_where_it_begins() -> None:
     assert follow(USER, [], Replay()).head == Head(0, genesis(USER))
+    assert in_passing([])
+
+
+def test_a_ledger_seen_in_passing_has_to_end_at_its_head() -> None:
+    records = a_day_with_an_agent().records
+    watch = Watch(USER)
+    watch.see(records[:-1])
+    assert not watch.holds(head_of(records))
+    watch.see(records[-1:])
+    assert watch.holds(head_of(records))
 
 
 # --- forgeries: one value is changed, and then hidden by computing hashes anew --------------------
@@ -286,5 +306,6 @@ def test_the_quick_check_never_passes_what_the_exact_one_objects_to(data: st.Dat
     passed = quickly(records, quick, at_once)
     assert exactly(records, exact) or not passed
     assert exactly(records, None) or not quickly(records, None, at_once)
+    assert exactly(records, None) or not in_passing(records, at_once)
     if passed:
         assert rows_of(quick) == in_ticks(exact)

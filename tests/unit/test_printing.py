@@ -91,14 +91,38 @@ def test_on_a_narrow_terminal_the_last_column_goes_below(
     assert lines == ["1   ann", "    long enough to", "    need a second", "    line"]
 
 
-def test_a_json_object_is_written_item_by_item(capsys: pytest.CaptureFixture[str]) -> None:
-    written = JsonObject(user="ann")
-    written.array("none")
-    written.end_array()
-    written.array("some")
-    for number in range(3):
-        written.item({"n": number})
-    written.end_array()
-    written.end()
+def test_a_json_object_is_made_item_by_item(capsys: pytest.CaptureFixture[str]) -> None:
+    with JsonObject(user="ann") as written:
+        written.array("none")
+        written.end_array()
+        written.array("some")
+        for number in range(3):
+            written.item({"n": number})
+        written.end_array()
+        written.add({"last": None})
     told = orjson.loads(capsys.readouterr().out)
-    assert told == {"user": "ann", "none": [], "some": [{"n": 0}, {"n": 1}, {"n": 2}]}
+    assert told == {
+        "user": "ann",
+        "none": [],
+        "some": [{"n": 0}, {"n": 1}, {"n": 2}],
+        "last": None,
+    }
+
+
+def test_a_json_object_without_members_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with JsonObject():
+        pass
+    assert orjson.loads(capsys.readouterr().out) == {}
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+def test_a_json_object_is_printed_whole_or_not_at_all(
+    capsys: pytest.CaptureFixture[str], size: int
+) -> None:
+    text = "é" * size
+    with pytest.raises(ZeroDivisionError), JsonObject(text=text) as written:
+        written.add({"more": 1 // 0})
+    assert capsys.readouterr().out == ""
+    with JsonObject(text=text):
+        pass
+    assert orjson.loads(capsys.readouterr().out) == {"text": text}

@@ -160,8 +160,10 @@ async def _sign_in(
         breaks.append(f"{user_id}: record of access {record}: {what}")
     if breaks:
         first = "\n".join(breaks[:20])
+        last_one = f"go on from checkpoint {number - 1}" if number > 1 else "hold"
         raise NotSigned(
-            f"The ledgers do not go on from checkpoint {number - 1}; nothing is signed.\n{first}"
+            f"The ledgers do not {last_one}; nothing is signed.\n{first}\n"
+            "`tasktrail verify` says more."
         )
     accesses = await access_heads(connection)
     at, tree = datetime.now(UTC), access_tree([(each.user_id, each.head) for each in accesses])

@@ -2,7 +2,8 @@
 
 /srv/checkpoints       a folder: a new file for each, never written over
 git:/srv/checkpoints   the same in a git repository: committed, and pushed if it has an upstream
-command:CMD ARGS       the note on a command's standard input (a mailer, an object store)
+command:CMD ARGS       the note on a command's standard input (a mailer, an object store); no shell
+                       runs it
 """
 
 import shlex
@@ -12,6 +13,7 @@ from pathlib import Path
 from mcp_server.failure import why
 
 TIMEOUT_S = 60
+_SHELLS_OWN = {"|", "||", "&", "&&", ";", "<", ">", ">>", "2>&1"}
 
 
 class PlaceFailed(Exception):
@@ -29,7 +31,7 @@ def put(place: str, number: int, note: str) -> None:
         if kind == "git":
             _put_in_git(Path(rest), number, note)
         elif kind == "command":
-            _run(shlex.split(rest), note)
+            _run(_words(rest), note)
         else:
             _put_in_folder(Path(place), number, note)
     except (OSError, ValueError, subprocess.SubprocessError) as fault:
@@ -58,6 +60,15 @@ def _put_in_git(repository: Path, number: int, note: str) -> None:
         == 0
     ):
         _run([*git, "push", "--quiet"])
+
+
+def _words(command: str) -> list[str]:
+    """Split a command. Raises: ValueError: it is meant for a shell, and would seem to work."""
+    words = shlex.split(command)
+    for word in words:
+        if word in _SHELLS_OWN:
+            raise ValueError(f"no shell runs it, so {word!r} does nothing: write sh -c '...'")
+    return words
 
 
 def _run(command: list[str], text: str = "") -> None:

@@ -24,7 +24,7 @@ from projections.past import State
 COLUMNS = (
     Column("thing", 12),
     Column("id", 8, number=True),
-    Column("what", 8),
+    Column("what", 19),
     Column("field", 11),
     Column("before → after"),
 )
@@ -64,22 +64,24 @@ async def _diff(
     async with recording.opened(database, user, looked) as ledger:
         start, end = [await position_at(ledger, when) for when in moments]
         if start > end:
-            raise typer.BadParameter("--from is later than --to", param_hint="--from")
+            raise typer.BadParameter("--from is later than --to", param_hint="'--from'")
         await recording.record(database, user, looked._replace(first=start + 1, last=end))
         found = _differences(ledger, start, end)
         if as_json:
-            written = JsonObject(**{"user": user, "from": start, "to": end})
-            written.array("changes")
-            async for difference in found:
-                written.item(difference._asdict())
-            written.end_array()
-            written.end()
+            with JsonObject(**{"user": user, "from": start, "to": end}) as written:
+                written.array("changes")
+                async for difference in found:
+                    written.item(difference._asdict())
+                written.end_array()
             return
         sys.stdout.write(f"{user} from position {start} to {end}\n")
         await remark_on_erasure(ledger, end)
-        rows = Rows(COLUMNS)
+        rows, differs = Rows(COLUMNS), False
         async for page in pages(found):
             rows.add(row for difference in page for row in _difference_rows(difference))
+            differs = differs or bool(page)
+        if not differs:
+            sys.stderr.write("tasktrail: nothing is different.\n")
 
 
 async def _differences(ledger: Snapshot, start: int, end: int) -> AsyncIterator[Difference]:
@@ -107,7 +109,8 @@ def _difference(kind: str, before: Any, after: Any, fields: Iterable[str]) -> It
     if before.version == 0:
         if kind == "message":
             changes = {"role": (None, after.role), **changes}
-        yield Difference(kind, after.id, "created", changes)
+        what = "created and deleted" if after.deleted else "created"
+        yield Difference(kind, after.id, what, changes)
     elif "deleted" in changes:
         yield Difference(kind, after.id, "deleted" if after.deleted else "restored", changes)
     elif changes:
@@ -115,13 +118,11 @@ def _difference(kind: str, before: Any, after: Any, fields: Iterable[str]) -> It
 
 
 def _difference_rows(difference: Difference) -> Iterator[list[str]]:
-    changes = difference.changes.items()
-    for number, (field, (old, new)) in enumerate(changes or [("-", (None, None))]):
-        first = number == 0
-        yield [
-            difference.kind if first else "",
-            str(difference.id) if first else "",
-            difference.what if first else "",
-            field,
-            printable(f"{shown_value(old)} → {shown_value(new)}"),
-        ]
+    """Yield a row for each field; that it was deleted or restored has been said by then."""
+    begin = [difference.kind, str(difference.id), difference.what]
+    changes = {field: pair for field, pair in difference.changes.items() if field != "deleted"}
+    if not changes:
+        yield [*begin, "", ""]
+    for field, (old, new) in changes.items():
+        yield [*begin, field, printable(f"{shown_value(old)} → {shown_value(new)}")]
+        begin = ["", "", ""]

@@ -1,4 +1,4 @@
-"""``tasktrail erase`` and ``tasktrail hold``: the right to erasure, and what stands against it.
+"""``tasktrail erase``: the right to erasure. What stands against it is in ``hold``.
 
 docs/erasure.md says what is covered and what is not: backups, exports, and the files of the
 database until their pages are written over.
@@ -6,13 +6,12 @@ database until their pages are written over.
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from shlex import quote
+from typing import Annotated
 
 import orjson
-import psycopg
 import typer
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
@@ -23,12 +22,13 @@ from events.store import Connection
 from mcp_server import settings, target
 from mcp_server.commands import recording
 from mcp_server.commands.arguments import OptionalUserId
-from mcp_server.commands.printing import Column, Rows, counted, printable
+from mcp_server.commands.hold import Hold, find_holds
+from mcp_server.commands.printing import Column, counted, print_list
+from mcp_server.commands.recording import record_doing
 from mcp_server.commands.snapshot import NoLedger
 from mcp_server.failure import Failure, why
 from mcp_server.handle import Context, actor
-from mcp_server.reach import connect, connect_async
-from mcp_server.target import Target
+from mcp_server.reach import connect_async
 
 _WITH_WORDS = ("events", "tasks", "conversations", "messages", "idempotency")
 
@@ -38,7 +38,6 @@ ERASURE_COLUMNS = (
     Column("through", 8, number=True),
     Column("at"),
 )
-HOLD_COLUMNS = (Column("user", 20), Column("since", 27), Column("reason"))
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -57,10 +56,6 @@ class NotConfirmed(Failure):
     """Nobody said that it shall be done."""
 
     exit_code = 2
-
-
-class NoHold(Failure):
-    """There is none to release."""
 
 
 class BadList(Failure):
@@ -96,25 +91,18 @@ def erase_command(
         raise typer.BadParameter("Give a user, or --list, or --replay FILE.")
     with target.opened(settings.read()) as database:
         if list_:
-            _record(database, recording.EVERYBODY, "erase", list=True)
+            record_doing(database, recording.EVERYBODY, "erase", list=True)
             _show_list(asyncio.run(_list(database.admin)), json)
         elif user is not None:
             _confirm(user, yes)
-            _record(database, user, "erase", reason=reason)
+            record_doing(database, user, "erase", reason=reason)
             _show(asyncio.run(_erase(database.admin, [user], reason, rewrite)), json)
         elif replay is not None:
             wanted = _read_list(replay)
             due = asyncio.run(_due(database.admin, wanted))
             for each in due:
-                _record(database, each, "erase", reason=reason, replay=True)
+                record_doing(database, each, "erase", reason=reason, replay=True)
             _show(asyncio.run(_erase(database.admin, due, reason, rewrite)), json)
-
-
-def _record(database: Target, user: str, command: str, **options: str | bool | None) -> None:
-    """Put on record that somebody is about to do this. Raises: NotRecorded."""
-    given = {name: value for name, value in options.items() if value}
-    access = recording.Access(command, given)
-    asyncio.run(recording.record(database, user, access, database.admin))
 
 
 def _confirm(user: str, yes: bool) -> None:
@@ -133,19 +121,23 @@ async def _erase(
 ) -> dict[str, Erasure]:
     """Erase each; return what it came to. Raises: NoLedger, Held, Busy."""
     done: dict[str, Erasure] = {}
+    holds: dict[str, Hold] = {}
     async with await connect_async(conninfo) as connection:
         for user in users:
             who = actor("erase", Context(user, "cli"))
             done[user] = await erase(connection, user, who, reason)
         if rewrite:
             await _rewrite(connection)
+        holds = {each.user: each for each in await find_holds(connection)}
     for user, outcome in done.items():
         match outcome.status:
             case "nothing":
                 raise NoLedger(user)
             case "held":
+                why_not = holds[user].told() if user in holds else "until a moment ago"
                 raise Held(
-                    f"A hold is on user {user!r}. `tasktrail hold {user} --release` ends it."
+                    f"A hold is on user {user!r} {why_not}."
+                    f" `tasktrail hold {quote(user)} --release` ends it."
                 )
             case "moved":
                 raise Busy(f"Others kept writing for user {user!r}: nothing was erased. Try again.")
@@ -227,55 +219,6 @@ def _show_list(found: list[Erased], as_json: bool) -> None:
         }
         for each in found
     ]
-    _print_rows(ERASURE_COLUMNS, rows, as_json)
-
-
-def _print_rows(columns: Sequence[Column], rows: list[Json], as_json: bool) -> None:
-    if as_json:
-        print(orjson.dumps(rows).decode())  # noqa: T201 - this is the command line
-        return
-    Rows(columns).add([printable(str(row[each.title])) for each in columns] for row in rows)
-
-
-def hold(
-    user: OptionalUserId = None,
-    reason: Annotated[str, typer.Option(help="Why they must stay.")] = "",
-    release: Annotated[bool, typer.Option("--release", help="They may be erased again.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="List the holds.")] = False,
-    json: AsJson = False,
-) -> None:
-    if (user is not None) == list_:
-        raise typer.BadParameter("Give a user, or --list.")
-    with target.opened(settings.read()) as database, connect(database.admin) as connection:
-        who = user or recording.EVERYBODY
-        _record(database, who, "hold", reason=reason, release=release, list=list_)
-        if user is not None and release:
-            _release(connection, user)
-        elif user is not None:
-            _hold(connection, user, reason)
-        rows = connection.execute(
-            "SELECT user_id, reason, held_at FROM tasktrail.holds ORDER BY user_id"
-        ).fetchall()
-    shown: list[Json] = [{"user": row[0], "reason": row[1], "since": iso(row[2])} for row in rows]
-    if user is not None:
-        shown = [row for row in shown if row["user"] == user]
-    _print_rows(HOLD_COLUMNS, shown, json)
-
-
-def _hold(connection: psycopg.Connection[Any], user: str, reason: str) -> None:
-    """Put a hold on a user; one that is there stays as it is. Raises: NoLedger."""
-    query = "SELECT FROM tasktrail.ledgers WHERE user_id = %s AND position > 0"
-    if connection.execute(query, (user,)).rowcount == 0:
-        raise NoLedger(user)
-    connection.execute(
-        "INSERT INTO tasktrail.holds (user_id, reason) VALUES (%s, %s)"
-        " ON CONFLICT (user_id) DO NOTHING",
-        (user, reason),
-    )
-
-
-def _release(connection: psycopg.Connection[Any], user: str) -> None:
-    """Raises: NoHold."""
-    done = connection.execute("DELETE FROM tasktrail.holds WHERE user_id = %s", (user,))
-    if done.rowcount == 0:
-        raise NoHold(f"There is no hold on user {user!r}.")
+    print_list(ERASURE_COLUMNS, rows, as_json)
+    if not (rows or as_json):
+        sys.stderr.write("tasktrail: nothing was ever erased.\n")

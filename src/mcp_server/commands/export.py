@@ -2,10 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import Enum
+from enum import StrEnum
 from errno import EISDIR
 from os import strerror
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Annotated, BinaryIO
 import orjson
 import typer
 
-from events.ledger import Json
+from events.ledger import Json, Record
 from mcp_server import settings, target
 from mcp_server.commands import recording
-from mcp_server.commands.arguments import UserId
+from mcp_server.commands.arguments import UserId, one_of
+from mcp_server.commands.chain_watch import ChainWatch
 from mcp_server.commands.export_formats import CSV_COLUMNS, csv_row, to_cloud_event, to_csv
 from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
@@ -38,7 +39,7 @@ class Unwritable(Failure):
     exit_code = 2
 
 
-class Format(str, Enum):  # noqa: UP042 - typer shows the values of a str Enum
+class Format(StrEnum):
     """What ``--format`` takes."""
 
     bundle = "bundle"
@@ -52,13 +53,13 @@ def export(
         Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
     ],
     format_: Annotated[
-        Format, typer.Option("--format", help="bundle can be verified; the others cannot.")
+        Format, one_of(Format, "bundle can be verified; the others cannot.", "--format")
     ] = Format.bundle,
     json: Annotated[bool, typer.Option("--json", help="Say what was written as JSON.")] = False,
 ) -> None:
     to_stdout = output == Path("-")
     if to_stdout and format_ is Format.bundle:
-        raise typer.BadParameter("A bundle is a zip: give it a file.", param_hint="--output")
+        raise typer.BadParameter("A bundle is a zip: give it a file.", param_hint="'--output'")
     with target.opened(settings.read()) as database:
         if to_stdout:
             asyncio.run(_export(database, user, format_, sys.stdout.buffer))
@@ -98,28 +99,34 @@ async def _export(database: Target, user: str, format_: Format, file: BinaryIO) 
     looked = Access("export", {"format": format_.value}, 1)
     async with recording.opened(database, user, looked) as ledger:
         await recording.record(database, user, looked._replace(last=ledger.head.position))
+        watch = ChainWatch(ledger)
         with WorkProgress("exporting", ledger.head.position) as progress:
-            await _write(ledger, format_, file, progress.advance)
+            await _write(ledger, watch.pages(), format_, file, progress.advance)
         return {
             "user": user,
             "format": format_.value,
-            "events": ledger.head.position,
+            "events": watch.events,
             "last_position": ledger.head.position,
             "head_hash": ledger.head.hash.hex(),
+            "broken_at": await watch.told(),
         }
 
 
-async def _write(ledger: Snapshot, format_: Format, file: BinaryIO, tell: Tell) -> None:
+async def _write(
+    ledger: Snapshot,
+    pages: AsyncIterator[list[Record]],
+    format_: Format,
+    file: BinaryIO,
+    tell: Tell,
+) -> None:
     if format_ is Format.bundle:
         attestation = await attestation_of(ledger)
         now = datetime.now(UTC)
-        await write_bundle(
-            file, ledger.user_id, ledger.head, ledger.pages(), now, tell, attestation
-        )
+        await write_bundle(file, ledger.user_id, ledger.head, pages, now, tell, attestation)
         return
     if format_ is Format.csv:
         file.write(to_csv([CSV_COLUMNS]))
-    async for page in ledger.pages():
+    async for page in pages:
         if format_ is Format.csv:
             file.write(to_csv(csv_row(record) for record in page))
         else:

@@ -9,7 +9,9 @@ from io import StringIO
 from typing import Any
 from urllib.parse import quote
 
-from events.ledger import Json, Record, jcs
+import orjson
+
+from events.ledger import Json, Record
 from mcp_server.evidence.event_line import to_time
 
 ACTOR = (
@@ -61,7 +63,7 @@ def _harmless(cell: Any) -> Any:
 
 def csv_row(record: Record) -> list[Any]:
     """Return the cells of ``CSV_COLUMNS``."""
-    body = record.body or {}
+    body, actor = _object(record.body), _object(record.actor)
     return [
         record.position,
         to_time(record.recorded_at),
@@ -69,13 +71,22 @@ def csv_row(record: Record) -> list[Any]:
         record.stream_type,
         record.stream_id,
         record.version,
-        *(record.actor.get(name) for name in ACTOR),
+        *(actor.get(name) for name in ACTOR),
         body.get("reason"),
-        jcs(body["data"]).decode() if "data" in body else None,
+        _text(body.get("data", record.body)),
         str(record.event_id),
         str(record.command_id),
         record.hash.hex(),
     ]
+
+
+def _object(value: Any) -> Json:
+    """Return a body or an actor as it should be, whatever a forger made of it."""
+    return value if isinstance(value, dict) else {}
+
+
+def _text(data: Any) -> str | None:
+    return None if data is None else orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def to_cloud_event(user_id: str, record: Record) -> Json:
@@ -83,7 +94,10 @@ def to_cloud_event(user_id: str, record: Record) -> Json:
 
     ``sequence`` is the ledger position as text, in the shape of the documented extension.
     """
-    words = {"fields": record.body["data"], "reason": record.body["reason"]} if record.body else {}
+    words: Json = {}
+    if record.body is not None:
+        body = _object(record.body)
+        words = {"fields": body.get("data", record.body), "reason": body.get("reason")}
     return {
         "specversion": "1.0",
         "id": str(record.event_id),

@@ -18,7 +18,16 @@ from events.ledger import Json
 from events.store import Connection
 from mcp_server import settings, target
 from mcp_server.commands import recording
-from mcp_server.commands.arguments import MOMENT, UserId, given, moment, shown_moment
+from mcp_server.commands.arguments import (
+    MOMENT,
+    UserId,
+    given,
+    moment,
+    one_of,
+    shown,
+    shown_moment,
+    whole_number,
+)
 from mcp_server.commands.printing import Column, Rows, printable, shown_at, shown_value
 from mcp_server.commands.recording import Access
 from projections import history as ledger_history
@@ -50,10 +59,9 @@ def history(
     event_type: Annotated[
         str | None, typer.Option("--type", help="Only events of this type, say TaskDeleted.")
     ] = None,
-    task: Annotated[int | None, typer.Option(min=1, help="Only this task's events.")] = None,
+    task: Annotated[int | None, whole_number("Only this task's events.")] = None,
     conversation: Annotated[
-        int | None,
-        typer.Option(min=1, help="Only this conversation's events, and the changes caused in it."),
+        int | None, whole_number("Only this conversation's events, and the changes caused in it.")
     ] = None,
     client: Annotated[
         str | None, typer.Option(help="Only by this client: verified id or claimed name.")
@@ -63,15 +71,16 @@ def history(
         str | None, typer.Option(help="Only with a reason that contains this text.")
     ] = None,
     outcome: Annotated[
-        Outcome | None, typer.Option(help="Only what is still in force, undone, or erased.")
+        Outcome | None, one_of(Outcome, "Only what is still in force, undone, or erased.")
     ] = None,
-    last: Annotated[int | None, typer.Option(min=1, help="Only the last so many.")] = None,
+    last: Annotated[int | None, whole_number("Only the last so many.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
 ) -> None:
     if event_type is not None and event_type not in catalog.TYPES:
-        raise typer.BadParameter(f"there are: {', '.join(catalog.TYPES)}", param_hint="--type")
+        problem = f"{shown(event_type)} is no type of event. There are: {', '.join(catalog.TYPES)}"
+        raise typer.BadParameter(problem, param_hint="'--type'")
     if task is not None and conversation is not None:
-        raise typer.BadParameter("give --task or --conversation, not both", param_hint="--task")
+        raise typer.BadParameter("give --task or --conversation, not both", param_hint="'--task'")
     stream = ("task", task) if task is not None else None
     if conversation is not None:
         stream = ("conversation", conversation)
@@ -183,7 +192,7 @@ class _Telling:
         outcome: str = self._outcome_of(entry).value
         if entry.position in self._undone:
             outcome += f" by {self._undone[entry.position]}"
-        cells = (entry.client or "-", entry.tool or "-", _what(entry))
+        cells = (str(entry.client or "-"), str(entry.tool or "-"), _what(entry))
         return [str(entry.position), shown_at(entry.at), outcome, *map(printable, cells)]
 
     def _filters(self) -> Json:

@@ -21,6 +21,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from psycopg import Connection
 
+from mcp_server.commands.arguments import whole_number
 from mcp_server.failure import Failure
 from mcp_server.reach import connect
 from projections.rebuild import Connect
@@ -30,8 +31,9 @@ T = TypeVar("T")
 Work = Callable[[Connect, Iterator[Span]], Iterator[T]]
 """Yields what becomes of each span, in their order."""
 
-Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
-DEFAULT_JOBS = max(1, (os.cpu_count() or 2) // 2)
+MOST_JOBS = 256
+Jobs = Annotated[int, whole_number("Processes that work at once.", most=MOST_JOBS)]
+DEFAULT_JOBS = min(max(1, (os.cpu_count() or 2) // 2), MOST_JOBS)
 """Half as many as there are cores: Postgres has as much work with it as we have."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

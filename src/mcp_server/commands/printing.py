@@ -3,11 +3,13 @@
 What people stored is shown without anything that a terminal would obey or that would break a line.
 """
 
+import shutil
 import sys
 import unicodedata
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from tempfile import SpooledTemporaryFile
+from typing import Any, NamedTuple, Self, TypeVar
 
 import orjson
 from rich.cells import cell_len
@@ -61,8 +63,20 @@ def counted(number: int, things: str) -> str:
 
 def shown_value(value: Any) -> str:
     """Return a field's value, cut when it is long."""
-    text = "-" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
+    text = whole_value(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def whole_value(value: Any) -> str:
+    """Return a value as people read it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "-" if value is None else str(value)
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return how long something took: ``0.02 s``, ``12.3 s``."""
+    return f"{max(seconds, 0.01):.2f} s" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def shown_at(at: datetime) -> str:
@@ -71,29 +85,63 @@ def shown_at(at: datetime) -> str:
 
 
 class JsonObject:
-    """Writes one JSON object; what its arrays hold is written as it comes."""
+    """Prints one JSON object; what its arrays hold comes bit by bit, and none of it is kept.
+
+    ``with JsonObject(user="ann") as written: ...``: it is printed when it is complete, and not at
+    all if that is left by an exception: half a document is none. Beyond a megabyte it waits in a
+    temporary file.
+    """
+
+    _IN_MEMORY = 1 << 20
 
     def __init__(self, **fields: Any) -> None:
-        sys.stdout.write(orjson.dumps(fields).decode().removesuffix("}"))
-        self._items = 0
+        self._text = SpooledTemporaryFile(  # noqa: SIM115 - __exit__ closes it
+            self._IN_MEMORY, "w+", encoding="utf-8", newline=""
+        )
+        self._text.write("{")
+        self._members = self._items = 0
+        self.add(fields)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._text:
+            if kind is None:
+                self._text.write("}\n")
+                self._text.seek(0)
+                shutil.copyfileobj(self._text, sys.stdout)
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Add members."""
+        for name, value in fields.items():
+            self._begin(name)
+            self._write(value)
+
+    def _begin(self, name: str) -> None:
+        self._text.write("," if self._members else "")
+        self._members += 1
+        self._write(name)
+        self._text.write(":")
 
     def array(self, name: str) -> None:
         """Begin an array, the last one being complete."""
-        sys.stdout.write(f',"{name}":[')
+        self._begin(name)
+        self._text.write("[")
         self._items = 0
 
     def item(self, value: Any) -> None:
         """Write an item of the array."""
-        sys.stdout.write((",\n" if self._items else "\n") + orjson.dumps(value).decode())
+        self._text.write(",\n" if self._items else "\n")
+        self._write(value)
         self._items += 1
 
     def end_array(self) -> None:
         """End the array."""
-        sys.stdout.write("]")
+        self._text.write("]")
 
-    def end(self) -> None:
-        """End the object."""
-        sys.stdout.write("}\n")
+    def _write(self, value: Any) -> None:
+        self._text.write(orjson.dumps(value).decode())
 
 
 class Rows:
@@ -148,6 +196,14 @@ class Rows:
             for column, cell in zip(self._columns, row, strict=False)
         ]
         return "  ".join([*cells, row[-1]]).rstrip()
+
+
+def print_list(columns: Sequence[Column], rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print rows, whose keys are the titles of the columns: a JSON list, or as ``Rows`` does."""
+    if as_json:
+        sys.stdout.write(orjson.dumps(rows).decode() + "\n")
+        return
+    Rows(columns).add([printable(str(row[each.title])) for each in columns] for row in rows)
 
 
 async def pages(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:

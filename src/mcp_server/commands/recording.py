@@ -5,6 +5,7 @@ shows nothing. The server's own login may not write records (nor change what it 
 ADMIN_DATABASE_URL is used, and without one the command says that its access is not on record.
 """
 
+import asyncio
 import os
 import socket
 import sys
@@ -72,6 +73,10 @@ async def opened(
         raise
     except Unreadable as error:
         raise BrokenLedger(f"{error} `tasktrail verify` says more.") from None
+    except psycopg.DataError as error:  # such as a time beyond the calendar
+        raise BrokenLedger(
+            f"An event cannot be read: {error}. `tasktrail verify` says more."
+        ) from None
 
 
 async def record(
@@ -100,6 +105,12 @@ async def record(
         "tasktrail: this access is not on record: the login is neither an auditor's nor an"
         " operator's (docs/audit.md).\n"
     )
+
+
+def record_doing(database: Target, user: str, command: str, **options: str | bool | None) -> None:
+    """Append a record that an operator is about to do this. Raises: NotRecorded."""
+    given = {name: value for name, value in options.items() if value}
+    asyncio.run(record(database, user, Access(command, given), database.admin))
 
 
 def _details(access: Access) -> str:

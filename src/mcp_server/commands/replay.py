@@ -16,7 +16,7 @@ from events.conversation import Message
 from events.ledger import Json
 from mcp_server import settings, target
 from mcp_server.commands import recording
-from mcp_server.commands.arguments import MOMENT, UserId, given, moment, shown_moment
+from mcp_server.commands.arguments import MOMENT, UserId, given, moment, shown_moment, whole_number
 from mcp_server.commands.printing import Column, JsonObject, Rows, pages, printable
 from mcp_server.commands.recording import Access, remark_on_erasure
 from mcp_server.commands.snapshot import Snapshot, position_at
@@ -56,15 +56,15 @@ class NothingThere(Failure):
 def replay(
     user: UserId,
     as_of: Annotated[str | None, typer.Option(help=f"The moment: {MOMENT}. Default: now.")] = None,
-    task: Annotated[int | None, typer.Option(min=1, help="Only this task, whole.")] = None,
+    task: Annotated[int | None, whole_number("Only this task, whole.")] = None,
     conversation: Annotated[
-        int | None, typer.Option(min=1, help="Only this conversation, with its messages.")
+        int | None, whole_number("Only this conversation, with its messages.")
     ] = None,
     deleted: Annotated[bool, typer.Option("--deleted", help="What was deleted, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     if task is not None and conversation is not None:
-        raise typer.BadParameter("give --task or --conversation, not both", param_hint="--task")
+        raise typer.BadParameter("give --task or --conversation, not both", param_hint="'--task'")
     at = moment(as_of, "--as-of")
     options = {"task": task, "conversation": conversation, "deleted": deleted or None}
     filters = given({"as_of": shown_moment(at), **options})
@@ -166,18 +166,16 @@ async def _print_conversation(earlier: _Past, id_: int, as_json: bool) -> None:
 
 async def _print_json(earlier: _Past) -> None:
     erased = await past.erased_through(earlier.ledger.connection, earlier.ledger.user_id)
-    written = JsonObject(
-        user=earlier.ledger.user_id, position=earlier.position, erased_through=erased or None
-    )
-    written.array("tasks")
-    async for task in earlier.tasks():
-        written.item(task)
-    written.end_array()
-    written.array("conversations")
-    async for conversation, messages in earlier.conversations():
-        written.item({**conversation, "messages": messages})
-    written.end_array()
-    written.end()
+    about = {"user": earlier.ledger.user_id, "position": earlier.position}
+    with JsonObject(**about, erased_through=erased or None) as written:
+        written.array("tasks")
+        async for task in earlier.tasks():
+            written.item(task)
+        written.end_array()
+        written.array("conversations")
+        async for conversation, messages in earlier.conversations():
+            written.item({**conversation, "messages": messages})
+        written.end_array()
 
 
 async def _print_all(earlier: _Past) -> None:

@@ -21,6 +21,7 @@ from events.ledger import Head, Json
 from mcp_server import settings, target
 from mcp_server.commands import recording
 from mcp_server.commands.arguments import UserId
+from mcp_server.commands.chain_watch import ChainWatch
 from mcp_server.commands.export import attestation_of, replaced
 from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
@@ -41,16 +42,16 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Say what was written as JSON.")] = False,
 ) -> None:
     with target.opened(settings.read()) as database, replaced(output) as file:
-        head = asyncio.run(_report(database, user, file))
-    summary = {"user": user, "events": head.position, "head_hash": head.hash.hex()}
+        summary = asyncio.run(_report(database, user, file))
     if json:
         print(orjson.dumps({**summary, "file": str(output)}).decode())  # noqa: T201 - a command
         return
-    print(f"{counted(head.position, 'events')} of {user!r} -> {output}")  # noqa: T201
+    print(f"{counted(summary['events'], 'events')} of {user!r} -> {output}")  # noqa: T201
     print(f"open it in a browser: {output.resolve().as_uri()}")  # noqa: T201
 
 
-async def _report(database: Target, user: str, file: BinaryIO) -> Head:
+async def _report(database: Target, user: str, file: BinaryIO) -> Json:
+    """Write the page and return a summary of it."""
     looked = Access("report", {}, 1)
     async with recording.opened(database, user, looked) as ledger:
         await recording.record(database, user, looked._replace(last=ledger.head.position))
@@ -62,12 +63,18 @@ async def _report(database: Target, user: str, file: BinaryIO) -> Head:
         attestation = await attestation_of(ledger)
         before, after = frame(user, ledger.head, datetime.now(UTC), attestation)
         file.write(before)
+        watch = ChainWatch(ledger)
         with WorkProgress("writing", ledger.head.position) as progress:
-            async for page in ledger.pages():
+            async for page in watch.pages():
                 file.write(b"".join(embedded(to_line(user, record)) + b"\n" for record in page))
                 progress.advance(len(page))
         file.write(after)
-        return ledger.head
+        return {
+            "user": user,
+            "events": watch.events,
+            "head_hash": ledger.head.hash.hex(),
+            "broken_at": await watch.told(),
+        }
 
 
 def frame(

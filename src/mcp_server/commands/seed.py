@@ -18,12 +18,14 @@ from psycopg import Connection
 from events.ledger import Record
 from events.replay import Replay
 from mcp_server import settings, target
+from mcp_server.commands.arguments import whole_number
 from mcp_server.commands.jobs import collect_garbage_seldom
 from mcp_server.commands.printing import counted
 from mcp_server.commands.progress import WorkProgress
 from mcp_server.commands.seed_histories import events_of_users, history
 from mcp_server.failure import Failure
 from mcp_server.reach import connect
+from mcp_server.tools.arguments import LARGEST
 from projections.read_tables import READ_TABLES
 
 BATCH = 20_000
@@ -66,13 +68,15 @@ class UsersExist(Failure):
 
 
 def seed(
-    events: Annotated[int, typer.Option(min=1, help="Events of all users together.")],
-    users: Annotated[int, typer.Option(min=1, help="Users; a few of them are very busy.")],
-    seed: Annotated[int, typer.Option(help="The same seed makes the same database.")] = 1,
+    events: Annotated[int, whole_number("Events of all users together.")],
+    users: Annotated[int, whole_number("Users; a few of them are very busy.")],
+    seed: Annotated[
+        int, whole_number("The same seed makes the same database.", least=-LARGEST)
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     if events < users:
-        raise typer.BadParameter("every user needs an event", param_hint="--events")
+        raise typer.BadParameter("every user needs an event: give --events as many at least")
     collect_garbage_seldom()
     with (
         target.opened(settings.read(), create=True) as database,

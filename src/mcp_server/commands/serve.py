@@ -27,6 +27,7 @@ from uvicorn.supervisors import Multiprocess
 from mcp_server import logs, running, settings, target
 from mcp_server.auth.identity import check_user_id
 from mcp_server.auth.issue import development_secret, issue
+from mcp_server.commands.arguments import one_of, whole_number
 from mcp_server.failure import Failure
 from mcp_server.middleware.admission import is_loopback
 from mcp_server.settings import Settings, SettingsError
@@ -54,11 +55,11 @@ class Transport(StrEnum):
 
 
 def serve(
-    transport: Annotated[Transport, typer.Option(help="How clients reach it.")] = Transport.http,
+    transport: Annotated[Transport, one_of(Transport, "How clients reach it.")] = Transport.http,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    port: Annotated[int, whole_number("Port to listen on.", least=0, most=65535)] = 8000,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Processes. Default: one for two cores.")
+        int | None, whole_number("Processes. Default: one for two cores.", most=64)
     ] = None,
     user: Annotated[str, typer.Option(help="Whose tasks, on stdio.")] = "local",
 ) -> None:
@@ -81,7 +82,7 @@ def _principal(user: str) -> str:
     try:
         return check_user_id(user)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--user") from None
+        raise typer.BadParameter(str(error), param_hint="'--user'") from None
 
 
 def _refuse_open_door(configured: Settings, host: str) -> None:

@@ -2,7 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import orjson
+from psycopg.types.json import set_json_loads
 
 from events.ledger import Head, Record
 from events.store import Connection, read_ledger
@@ -22,7 +25,7 @@ class NoLedger(Failure):
 
 
 class Snapshot(NamedTuple):
-    """The ledger's head, and its events up to it, oldest first; ``pages`` can be read once."""
+    """The ledger's head, and its events up to it, oldest first."""
 
     user_id: str
     head: Head
@@ -31,6 +34,22 @@ class Snapshot(NamedTuple):
     def pages(self) -> AsyncIterator[list[Record]]:
         """Yield the events in pages, oldest first."""
         return read_ledger(self.connection, self.user_id, until=self.head.position)
+
+
+_DEEP = 500
+"""Bytes without which nothing is nested deeper than orjson writes."""
+
+
+def _loads(text: str | bytes) -> Any:
+    """Return what JSON says; of what orjson cannot read or write again, which only a forger put
+    there, the text itself."""
+    try:
+        value = orjson.loads(text)
+        if len(text) > _DEEP:
+            orjson.dumps([[value]])
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return text if isinstance(text, str) else bytes(text).decode()
+    return value
 
 
 _FREEZE = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -53,6 +72,7 @@ async def snapshot(conninfo: str, user_id: str, *, frozen: bool = True) -> Async
         await connect_async(conninfo) as connection,
         connection.transaction() if frozen else nullcontext(),
     ):
+        set_json_loads(_loads, connection)
         if frozen:
             await connection.execute(_FREEZE)
         row = await (await connection.execute(_READ_HEAD, (user_id,))).fetchone()

@@ -7,6 +7,7 @@ import typer
 from mcp_server import settings
 from mcp_server.auth.identity import MAX_LIFETIME, SCOPES, check_user_id
 from mcp_server.auth.issue import development_secret, issue, parse_ttl
+from mcp_server.commands.arguments import shown
 
 
 def token(
@@ -35,7 +36,7 @@ def _user(text: str) -> str:
     try:
         return check_user_id(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--user") from None
+        raise typer.BadParameter(str(error), param_hint="'--user'") from None
 
 
 def _scopes(given: list[str] | None) -> list[str] | None:
@@ -44,7 +45,9 @@ def _scopes(given: list[str] | None) -> list[str] | None:
     words = [word for text in given for word in text.replace(",", " ").split()]
     unknown = [word for word in words if word not in SCOPES]
     if unknown or not words:
-        raise typer.BadParameter(f"must be of {', '.join(SCOPES)}", param_hint="--scope")
+        which = f"{shown(unknown[0])} is no scope. " if unknown else ""
+        problem = f"{which}There are: {', '.join(SCOPES)}"
+        raise typer.BadParameter(problem, param_hint="'--scope'")
     return words
 
 
@@ -52,7 +55,7 @@ def _seconds(text: str) -> int:
     try:
         seconds = parse_ttl(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--ttl") from None
+        raise typer.BadParameter(str(error), param_hint="'--ttl'") from None
     if seconds > MAX_LIFETIME:
-        raise typer.BadParameter("must be at most 366d", param_hint="--ttl")
+        raise typer.BadParameter("must be at most 366d", param_hint="'--ttl'")
     return seconds

@@ -3,6 +3,9 @@
 The file may come from anyone. So nothing is extracted; what is read at once is bounded, whatever
 the zip claims; and whatever is wrong with it becomes a finding, not a traceback. A finding at
 position 0 is about a file of the bundle, which its ``field`` then names.
+
+What was forged is told event by event. What is merely damaged is not: one flipped bit of what is
+compressed spoils all that comes after it, so of that only the first is told.
 """
 
 import os
@@ -24,16 +27,21 @@ from mcp_server.evidence import bundle_format as form
 from mcp_server.evidence.bundle_format import BadManifest, Manifest
 from mcp_server.evidence.bundle_glance import Glance
 from mcp_server.evidence.checkpoint import Attestation, BadCheckpoint, Proof, Statement, text_of
-from mcp_server.evidence.event_line import LONGEST, BadLine, from_line
+from mcp_server.evidence.event_line import LARGEST, LONGEST, BadLine, from_line
 from mcp_server.evidence.note import BadKey, PublicKey
 
 ENOUGH = 1000
 """Findings after which a check gives up: by then it is no question whether, only how badly."""
 
+_TOO_MUCH = f"more than {ENOUGH} findings: the rest is not checked"
+
 
 class _Digest(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
+
+_MANY_LINES = 20
+"""Lines that cannot be read, after which the others are not worth a try."""
 
 _CHUNK = 1 << 16
 _SMALL_FILE = 1 << 20
@@ -88,26 +96,33 @@ def verify_bundle(
             for count, finding in enumerate(_verify(file, trusted, receipts), 1):
                 yield finding
                 if count == ENOUGH:
-                    raise _GivenUp(
-                        "bundle", f"more than {ENOUGH} findings: the rest is not checked"
-                    )
+                    raise _GivenUp("bundle", _TOO_MUCH)
         except _GivenUp as end:
             yield end.finding
         except _ZIP_FAULTS as fault:
-            yield Finding(0, "bundle", f"cannot be read as a zip: {_plain(str(fault))}")
+            yield Finding(0, "bundle", _damage(fault))
 
 
 def describe(path: Path) -> Json:
-    """Return what a bundle that ``verify_bundle`` found whole says of itself."""
+    """Return what a bundle that ``verify_bundle`` found whole says of itself.
+
+    The last three are of its checkpoint, None if it has none.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = _entries(archive)
         manifest = Manifest.from_bytes(_small(archive, entries[form.MANIFEST]))
         summary: Json = manifest.model_dump(exclude={"files", "format", "created_at"})
+        summary |= dict.fromkeys(("checkpoint", "signed_through", "signed_by"))
         if form.CHECKPOINT in entries:
             note = _small(archive, entries[form.CHECKPOINT]).decode()
             summary["checkpoint"] = Statement.read(text_of(note)).number
+            summary["signed_through"] = Proof.read(_small(archive, entries[form.PROOF])).position
             summary["signed_by"] = _small(archive, entries[form.KEY]).decode().strip()
     return summary
+
+
+def _damage(fault: Exception) -> str:
+    return f"is damaged ({_plain(str(fault))})"
 
 
 def _plain(text: str) -> str:
@@ -118,9 +133,13 @@ def _plain(text: str) -> str:
 def _verify(
     file: IO[bytes], trusted: PublicKey | None, receipts: Sequence[Head]
 ) -> Iterator[Finding]:
-    yield from _check_seal(file)
-    with zipfile.ZipFile(_Sparing(file)) as archive:
+    with _opened(file) as archive:
         entries = _entries(archive)
+        if not {form.EVENTS, form.MANIFEST} & entries.keys():
+            what = f"is a zip, but no bundle: it has neither {form.EVENTS} nor {form.MANIFEST}"
+            raise _GivenUp("bundle", what)
+        changed = list(_check_seal(file))
+        yield from changed
         yield from _check_names(archive, entries)
         manifest, finding = _manifest(archive, entries)
         if finding:
@@ -133,8 +152,49 @@ def _verify(
             anchors += [(signed, "checkpoint")] if signed else []
         except (BadCheckpoint, BadKey) as fault:
             yield Finding(0, form.CHECKPOINT, str(fault))
+        except _GivenUp as fault:
+            if manifest is None:  # else it has been told
+                yield fault.finding
         if form.EVENTS in entries:
-            yield from _check_events(archive, entries[form.EVENTS], manifest, anchors)
+            found = _check_events(archive, entries[form.EVENTS], manifest, anchors)
+            yield from _told_briefly(found, bool(changed))
+
+
+def _opened(file: IO[bytes]) -> zipfile.ZipFile:
+    """Raises: _GivenUp: it is not a zip, or no longer one."""
+    beginning = file.read(4)
+    file.seek(0)
+    try:
+        return zipfile.ZipFile(_Sparing(file))
+    except _ZIP_FAULTS as fault:
+        what = f"is damaged, or was cut off ({_plain(str(fault))})"
+        if not beginning:
+            what = "is empty"
+        elif beginning != b"PK\3\4":
+            what = "is not a zip, and so no bundle"
+        raise _GivenUp("bundle", what) from None
+
+
+def _told_briefly(found: Iterator[Finding], changed: bool) -> Iterator[Finding]:
+    """Yield what was ``found`` in the events; of damaged ones only the first.
+
+    They are damaged where the zip's own checksum, which comes last, says so; or the whole file was
+    ``changed`` and there is no end to what is found.
+    """
+    some: list[Finding] = []
+    try:
+        for finding in found:
+            some.append(finding)
+            if len(some) == ENOUGH:
+                raise _GivenUp(form.EVENTS, _TOO_MUCH)
+    except _ZIP_FAULTS as fault:
+        yield from some[:1]
+        yield Finding(0, form.EVENTS, _damage(fault))
+    except _GivenUp as end:
+        yield from some[:1] if changed else some
+        yield Finding(0, form.EVENTS, _damage(end)) if changed else end.finding
+    else:
+        yield from some
 
 
 def _attested(
@@ -216,12 +276,17 @@ def _manifest(
         return Manifest.from_bytes(_small(archive, entries[form.MANIFEST])), None
     except BadManifest as fault:
         return None, Finding(0, form.MANIFEST, str(fault))
+    except _GivenUp as fault:
+        return None, fault.finding
 
 
 def _small(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """Return the content of a file that is read whole."""
-    with archive.open(entry) as file:
-        content = file.read(_SMALL_FILE + 1)
+    """Return the content of a file that is read whole. Raises: _GivenUp."""
+    try:
+        with archive.open(entry) as file:
+            content = file.read(_SMALL_FILE + 1)
+    except _ZIP_FAULTS as fault:
+        raise _GivenUp(entry.filename, _damage(fault)) from None
     if len(content) > _SMALL_FILE:
         raise _GivenUp(entry.filename, "is too large")
     return content
@@ -235,11 +300,24 @@ def _check_small_files(
         if name not in manifest.files:
             yield Finding(0, name, "is not in the manifest")
         elif name not in entries:
-            yield Finding(0, name, "is missing")
-        elif sha256(_small(archive, entries[name])).hexdigest() != manifest.files[name]:
-            yield Finding(0, name, "is not what the manifest says (SHA-256)")
+            if name not in _REQUIRED:  # of which it has been told
+                yield Finding(0, name, "is missing")
+        else:
+            yield from _check_small_file(archive, entries[name], manifest.files[name])
     if set(manifest.files) - form.FILES:
         yield Finding(0, form.MANIFEST, "names files that do not belong to a bundle")
+
+
+def _check_small_file(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, expected: str
+) -> Iterator[Finding]:
+    try:
+        content = _small(archive, entry)
+    except _GivenUp as fault:
+        yield fault.finding
+        return
+    if sha256(content).hexdigest() != expected:
+        yield Finding(0, entry.filename, "is not what the manifest says (SHA-256)")
 
 
 def _check_events(
@@ -260,11 +338,16 @@ def _check_events(
     user_id = manifest.user if manifest else ""
     erased_through: int | None = None
     missed = list(anchors)
+    unreadable = 0
     for number, line in enumerate(_lines(archive, entry, digest), 1):
         try:
             owner, record = from_line(line)
         except BadLine as fault:
             yield Finding(number, "line", str(fault))
+            unreadable += 1
+            if unreadable == _MANY_LINES:
+                what = f"{_MANY_LINES} lines cannot be read: the rest is not checked"
+                raise _GivenUp(form.EVENTS, what) from None
             continue
         if chain is None:
             chain, user_id = Chain(owner), owner
@@ -330,11 +413,10 @@ def what_does_not_fold(record: Record) -> tuple[str, str] | None:
 
 def erased_through_by(record: Record) -> int | None:
     """Return up to where this event says that the ledger was erased, None if it does not."""
-    if record.type != "LedgerErased" or record.body is None:
-        return None
-    data = record.body.get("data")
-    through = data.get("through") if isinstance(data, dict) else None
-    return through if isinstance(through, int) else None
+    match record:
+        case Record(type="LedgerErased", body={"data": {"through": through}}):
+            return through if type(through) is int and 0 <= through <= LARGEST else None
+    return None
 
 
 def _check_manifest(

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from events.ledger import Head, Record
 from mcp_server.evidence import bundle_format as form
+from mcp_server.evidence.bundle import erased_through_by
 from mcp_server.evidence.bundle_format import Manifest
 from mcp_server.evidence.checkpoint import Attestation
 from mcp_server.evidence.event_line import to_line
@@ -71,8 +72,7 @@ async def _write_events(
             digest.update(text)
             lines.write(text)
             for record in page:
-                if record.type == "LedgerErased" and record.body is not None:
-                    erased_through = record.body["data"]["through"]
+                erased_through = erased_through_by(record) or erased_through
             progress(len(page))
     return erased_through, digest.hexdigest()
 

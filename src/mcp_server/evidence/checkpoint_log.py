@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from events import merkle
 from events.ledger import Finding, Head, genesis, link, microseconds
-from events.store import Connection
+from events.store import Connection, moment
 from mcp_server.evidence.access_log import access_breaks, sees_access, signed_access_tree
 from mcp_server.evidence.checkpoint import (
     NO_PREVIOUS,
@@ -57,7 +57,8 @@ LEFT JOIN tasktrail.events e ON e.user_id = h.user_id AND e.position = h.positio
 """
 
 _NEW_LINKS = f"""
-SELECT e.user_id, e.position, e.stream_id, e.version, e.content_hash, e.hash, e.recorded_at
+SELECT e.user_id, e.position, e.stream_id, e.version, e.content_hash, e.hash,
+       {moment("e.recorded_at")}
 FROM tasktrail.ledgers l
 LEFT JOIN ({_SIGNED_HEADS}) AS h ON h.user_id = l.user_id
 JOIN tasktrail.events e ON e.user_id = l.user_id AND e.position > coalesce(h.position, 0)
@@ -76,6 +77,12 @@ async def by_number(connection: Connection, number: int) -> Kept | None:
     statement = "SELECT number, note, key FROM tasktrail.checkpoints WHERE number = %s"
     row = await (await connection.execute(statement, (number,))).fetchone()
     return Kept(*row) if row else None
+
+
+async def count(connection: Connection) -> int:
+    """Return how many checkpoints there are."""
+    row = await (await connection.execute("SELECT count(*) FROM tasktrail.checkpoints")).fetchone()
+    return int(row[0]) if row else 0
 
 
 async def heads(connection: Connection) -> tuple[list[Moved], list[str]]:
@@ -114,7 +121,7 @@ async def _new_breaks(
 ) -> AsyncIterator[tuple[str, str]]:
     """Yield (user, why) where the events since the last checkpoint do not lead to the head."""
     reached = {each.user_id: each.signed or Head(0, genesis(each.user_id)) for each in ledgers}
-    wrong: set[str] = set()
+    broken: dict[str, int] = {}
     async with connection.cursor(name="new_links", binary=True) as cursor:
         cursor.itersize = 5000
         await cursor.execute(_NEW_LINKS)
@@ -126,11 +133,13 @@ async def _new_breaks(
                 before.hash, content_hash, position, stream_id, version, microseconds(at)
             )
             if (position, hash_) != (before.position + 1, expected):
-                wrong.add(user_id)
+                broken.setdefault(user_id, position)
             reached[user_id] = Head(position, hash_)
     for each in ledgers:
-        if each.user_id in wrong or reached[each.user_id] != each.head:
-            yield each.user_id, f"the chain does not lead to its head at {each.head.position}"
+        if reached[each.user_id] != each.head:
+            broken.setdefault(each.user_id, each.head.position)
+    for user_id, position in broken.items():
+        yield user_id, f"the chain does not hold at position {position}"
 
 
 def root_of(ledgers: Sequence[Moved]) -> bytes:
@@ -243,20 +252,16 @@ async def verify_checkpoints(
     connection: Connection,
     user_id: str | None = None,
     trusted: PublicKey | None = None,
-    notes: Sequence[str] = (),
 ) -> AsyncIterator[tuple[str | None, Finding]]:
     """Yield (user, finding) for whatever contradicts the checkpoints; user None: the checkpoints'
     own fault.
 
     ``user_id``: only this user's ledger. ``trusted``: the key that must have signed; without it the
-    one in the database must, which proves less. ``notes``: checkpoints kept outside.
+    one in the database must, which proves less.
     """
     statements: list[Statement] = []
     async for number, fault in _check_notes(connection, trusted, statements):
         yield None, Finding(0, "checkpoint", f"{number}: {fault}")
-    for note in notes:
-        if why := await _check_outside(connection, note, trusted):
-            yield None, Finding(0, "checkpoint", why)
     if statements and not await still_states(connection, statements[-1]):
         what = f"{statements[-1].number}: the heads in the database are not those that were signed"
         yield None, Finding(0, "checkpoint", what)
@@ -291,19 +296,22 @@ async def _check_notes(
         previous, expected = hash_of(kept.note), kept.number + 1
 
 
-async def _check_outside(
+async def compare_outside(
     connection: Connection, note: str, trusted: PublicKey | None
-) -> str | None:
-    """Return why the database does not go on from a note that was kept outside, None if it does."""
-    try:
-        statement = checked(note, trusted) if trusted else Statement.read(text_of(note))
-    except BadCheckpoint as fault:
-        return f"the one kept outside: {fault}"
-    kept = await by_number(connection, statement.number)
+) -> tuple[int, str | None]:
+    """Return the number of a checkpoint that was kept outside, and why the database does not go on
+    from it, None if it does.
+
+    Raises:
+        BadCheckpoint: it is none, or ``trusted`` did not sign it.
+    """
+    statement = checked(note, trusted) if trusted else Statement.read(text_of(note))
+    number = statement.number
+    kept = await by_number(connection, number)
     if kept is None:
-        return f"{statement.number}: was kept outside, and is missing in the database"
+        return number, f"{number}: was kept outside, and is missing in the database"
     if kept.note != note:
-        return f"{statement.number}: is not the one that was kept outside"
+        return number, f"{number}: is not the one that was kept outside"
     if not await still_states(connection, statement):
-        return f"{statement.number}: the heads in the database are not those that were signed"
-    return None
+        return number, f"{number}: the heads in the database are not those that were signed"
+    return number, None

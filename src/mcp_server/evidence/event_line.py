@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
-from events.ledger import Json, Record, jcs
+from events.ledger import Json, NotOurs, Record, jcs
 
 LONGEST = 1 << 20
 """Bytes of a line at most: several times the longest that the tools' limits allow."""
 
-_INT64 = 2**63 - 1
-Whole = Annotated[int, Field(ge=0, le=_INT64)]
+LARGEST = 2**63 - 1
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Hash = Annotated[bytes, Field(min_length=32, max_length=32)]
 HexHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _HexSalt = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -57,8 +57,15 @@ class _Line(BaseModel):
 
 
 def to_line(user_id: str, record: Record) -> bytes:
-    """Return the event's line, without a line feed."""
-    return jcs(to_json(user_id, record))
+    """Return the event's line, without a line feed.
+
+    A forger may have put in what has no canonical form: whoever checks the line will find that.
+    """
+    columns = to_json(user_id, record)
+    try:
+        return jcs(columns)
+    except NotOurs:
+        return orjson.dumps(columns, option=orjson.OPT_SORT_KEYS)
 
 
 def to_json(user_id: str, record: Record) -> Json:

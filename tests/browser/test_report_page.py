@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,35 @@ def test_every_way_of_tampering_is_red(address: str, tmp_path: Path) -> None:
             window.wait(f"{VERDICT} !== 'checking'")
             assert verdict(window) == "broken", what
             assert window.text("#verdict-heading").endswith(f" {position}"), what
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "a title that is a fraction": {"body": {"data": {"title": 1.5}, "reason": None}},
+    "a description within a list": {"body": {"data": {"description": [[{}]]}, "reason": None}},
+    "tags that are none": {"body": {"data": {"tags": 7}, "reason": None}},
+    "changes of everything": {
+        "body": {"data": {"changes": {"title": 0.5, "tags": "x", "due": {}}}, "reason": 1.5}
+    },
+    "a body that is a list": {"body": [1.5]},
+    "a body that is a text": {"body": "words"},
+    "a body without data": {"body": {"reason": {"x": 1}}},
+    "an actor that is none": {"actor": None},
+    "an actor that is a number": {"actor": 1.5},
+    "an actor of odd parts": {"actor": {"client_id": 1.5, "tool": {}, "message_id": "x"}},
+    "a type that there is not": {"type": "TaskPainted"},
+    "the first time there is": {"recorded_at": datetime(1, 1, 1, tzinfo=UTC)},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_page_with_what_no_event_can_hold_is_red_and_works(opened: Open, odd: str) -> None:
+    index = 3 if "changes" in odd else 0
+    with opened(a_day_with_an_agent(), replaced(index, **ODD[odd])) as window:
+        assert verdict(window) == "broken"
+        assert f"first fault at position {index + 1}" in window.text("#verdict-heading")
+        window.click("#first-fault")
+        assert window.text("#rows [aria-selected=true] .position") == str(index + 1)
+        assert window.text("#event-body")
 
 
 def test_the_browser_and_python_agree_on_canonical_json(opened: Open) -> None:

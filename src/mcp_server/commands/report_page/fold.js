@@ -114,7 +114,7 @@ const empty = (value) =>
 function differences(before, after, fields) {
   return fields
     .filter((name) => !(empty(before[name]) && empty(after[name])))
-    .filter((name) => canonical(before[name] ?? null) !== canonical(after[name] ?? null))
+    .filter((name) => JSON.stringify(before[name] ?? null) !== JSON.stringify(after[name] ?? null))
     .map((name) => [name, before[name], after[name]]);
 }
 

@@ -323,7 +323,7 @@ function value(content) {
     if (content.length === 0) return make("i", {}, "none");
     return make("span", { class: "tags" }, ...content.map((tag) => make("span", { class: "tag", dir: "auto" }, String(tag))));
   }
-  return words(typeof content === "string" ? content : canonical(content));
+  return words(typeof content === "string" ? content : JSON.stringify(content));
 }
 
 function whyOf(event) {

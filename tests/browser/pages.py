@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from events import merkle
 from events.ledger import Head, Record, genesis
 from mcp_server.commands.report import embedded, frame
-from mcp_server.evidence.checkpoint import NO_PREVIOUS, Attestation, Statement, leaf, prove
+from mcp_server.evidence.checkpoint import NOTHING, Attestation, Statement, leaf, prove
 from mcp_server.evidence.event_line import to_line
 from mcp_server.evidence.note import PrivateKey
 from tests.ledgers import Ledger
@@ -21,7 +21,9 @@ def attested(ledger: Ledger, head: Head, others: int = 4) -> Attestation:
     heads = {f"other-{number}": Head(1, bytes(32)) for number in range(others)}
     heads[ledger.user_id] = head
     leaves = [leaf(user, heads[user]) for user in sorted(heads, key=genesis)]
-    statement = Statement(key.name, len(leaves), merkle.root(leaves), 7, MADE, NO_PREVIOUS)
+    statement = Statement(
+        key.name, len(leaves), merkle.root(leaves), 7, MADE, NOTHING.hash, restored=NOTHING
+    )
     note = key.sign(statement.write())
     return Attestation(note, key.public, prove(ledger.user_id, head, leaves))
 

@@ -208,11 +208,102 @@ DELETE FROM tasktrail.checkpoints WHERE number > 1;
 """
 
 
-async def test_another_key_does_not_go_on(database: Database, key: Path, tmp_path: Path) -> None:
+async def test_after_a_restore_the_signer_goes_on_and_says_what_was_lost(
+    database: Database, users: dict[str, User], key: Path, tmp_path: Path
+) -> None:
+    keep = ("--to", str(tmp_path))
+    await sign(database, key, *keep)
+    await users["ada"].add_task("More")
+    await sign(database, key, *keep)
+    tamper(database, CUT_TAIL.replace("2", "3") + FORGET_SECOND)
+    with pytest.raises(NotSigned, match="say so with --after-restore"):
+        await sign(database, key, *keep)
+    told = await sign(database, key, *keep, "--after-restore")
+    assert (told["number"], told["restored"]) == (3, 1)
+    await users["bob"].add_task("Work goes on")
+    assert (await sign(database, key, *keep))["number"] == 4
+    for trusted in (None, public(key)):
+        assert await findings(database, trusted=trusted) == []
+    notes = [(tmp_path / f"checkpoint-0000000{each}.txt").read_text() for each in (1, 2, 3, 4)]
+    async with await connect(database.operator) as connection:
+        said = [await compare_outside(connection, note, public(key)) for note in notes]
+    lost = "was kept outside, and lost when a backup was restored: checkpoint 3 says that it goes"
+    assert said == [(1, None), (2, f"2: {lost} on from 1"), (3, None), (4, None)]
+
+
+async def test_what_is_said_of_a_restore_is_part_of_the_chain(
+    database: Database, users: dict[str, User], key: Path
+) -> None:
+    for _ in range(2):
+        await users["ada"].add_task("More")
+        await sign(database, key)
+    tamper(database, CUT_TAIL.replace("2", "4") + FORGET_SECOND)
+    await sign(database, key, "--after-restore")
+    tamper(database, f"{FORGET_SECOND.replace('> 1', '= 1')}")
+    assert [each.what for _, each in await findings(database)] == [
+        "3: expected checkpoint 1, which is missing"
+    ]
+
+
+async def test_nothing_was_restored_where_nothing_is_missing(database: Database, key: Path) -> None:
+    with pytest.raises(NotSigned, match="leave --after-restore out"):
+        await sign(database, key, "--after-restore")
     await sign(database, key)
-    make_key(tmp_path / "other.key", "example.org/test")
+    with pytest.raises(NotSigned, match="Leave --after-restore out"):
+        await sign(database, key, "--after-restore")
+
+
+async def test_another_key_does_not_go_on_unless_it_is_told_of_the_one_before(
+    database: Database, users: dict[str, User], key: Path, tmp_path: Path
+) -> None:
+    await sign(database, key)
+    new, other = tmp_path / "new.key", tmp_path / "other.key"
+    for each in (new, other):
+        make_key(each, "example.org/test")
+    with pytest.raises(NotSigned, match=r"Checkpoint 1 in the database.*--old-key"):
+        await sign(database, new)
     with pytest.raises(NotSigned, match="Checkpoint 1 in the database"):
-        await sign(database, tmp_path / "other.key")
+        await sign(database, new, "--old-key", str(other))
+    await sign(database, new, "--old-key", str(key), "--to", str(tmp_path))
+    note = (tmp_path / "checkpoint-00000002.txt").read_text()
+    assert checked(note, public(key)) == checked(note, public(new))
+    await users["ada"].add_task("More")
+    await sign(database, new)
+    for trusted in (None, public(new)):
+        assert await findings(database, trusted=trusted) == []
+    assert [each.what[:25] for _, each in await findings(database, trusted=public(key))] == [
+        "3: it is not signed with "
+    ]
+
+
+async def test_the_key_before_cannot_forget_what_it_signed(
+    database: Database, users: dict[str, User], key: Path, tmp_path: Path
+) -> None:
+    await sign(database, key)
+    await users["ada"].add_task("More")
+    await sign(database, key)
+    tamper(database, CUT_TAIL.replace("2", "3") + FORGET_SECOND)
+    new = tmp_path / "new.key"
+    make_key(new, "example.org/test")
+    with pytest.raises(NotSigned, match="does not have checkpoint 2"):
+        await sign(database, new, "--old-key", str(key))
+
+
+async def test_a_new_key_vouches_only_for_what_it_goes_on_from(
+    database: Database, users: dict[str, User], key: Path, tmp_path: Path
+) -> None:
+    """What a forger signed before or after it, and what is changed before it, is found."""
+    for _ in range(2):
+        await sign(database, key)
+        await users["ada"].add_task("More")
+    new = tmp_path / "new.key"
+    make_key(new, "example.org/test")
+    await sign(database, new, "--old-key", str(key))
+    tamper(database, "UPDATE tasktrail.checkpoints SET note = note || 'x' WHERE number = 1")
+    assert [each.what[:2] for _, each in await findings(database, trusted=public(new))] == [
+        "1:",
+        "2:",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ text is a C2SP checkpoint (tlog-checkpoint):
     <origin>                 the name of the key
     <number of ledgers>
     <root, base64>           RFC 6962, over one leaf for each ledger, in the order of genesis hashes
-    number <n>               1, 2, 3 ... without a gap
+    number <n>               1, 2, 3 ... without a gap, in the order of signing
     time <ISO 8601, UTC>
     previous <hex>           SHA-256 of the whole note before it; 64 zeros for the first
+    restored <n> <hex>       only where a backup was restored: the number and the hash of the
+                             checkpoint that the database went back to; those between are lost
     access <number> <root>   the same over where the records of access end (evidence.access_log)
 
     leaf = "tasktrail/head/v1\\0" + genesis hash (32) + position (int64, big endian) + hash (32)
@@ -39,9 +41,9 @@ _TEXT = re.compile(
     r"number (?P<number>[1-9]\d{0,17})\n"
     r"time (?P<time>[^\n]+)\n"
     r"previous (?P<previous>[0-9a-f]{64})\n"
+    r"(?:restored (?P<restored>[1-9]\d{0,17}|0) (?P<restored_hash>[0-9a-f]{64})\n)?"
     r"(?:access (?P<accesses>[1-9]\d{0,17}|0) (?P<access_root>[A-Za-z0-9+/]{43}=)\n)?"
 )
-NO_PREVIOUS = "0" * 64
 
 
 class BadCheckpoint(ValueError):
@@ -55,9 +57,21 @@ class Tree(NamedTuple):
     root: bytes
 
 
+class Link(NamedTuple):
+    """A checkpoint that another one follows: its number, 0 for none, and the hash of its note."""
+
+    number: int
+    hash: str
+
+
+NOTHING = Link(0, "0" * 64)
+"""What the first checkpoint follows."""
+
+
 class Statement(NamedTuple):
     """What a checkpoint says. ``previous`` is the hash of the whole note before it, as hex;
-    ``access`` is None where it says nothing of the records of access."""
+    ``access`` is None where it says nothing of the records of access; ``restored`` is the
+    checkpoint that the database went back to when a backup was restored."""
 
     origin: str
     size: int
@@ -66,6 +80,12 @@ class Statement(NamedTuple):
     at: datetime
     previous: str
     access: Tree | None = None
+    restored: Link | None = None
+
+    @property
+    def follows(self) -> Link:
+        """The checkpoint that is before it in the database."""
+        return self.restored or Link(self.number - 1, self.previous)
 
     def write(self) -> str:
         """Return the text to sign."""
@@ -74,6 +94,8 @@ class Statement(NamedTuple):
             f"{self.origin}\n{self.size}\n{root}\n"
             f"number {self.number}\ntime {to_time(self.at)}\nprevious {self.previous}\n"
         )
+        if self.restored is not None:
+            text += f"restored {self.restored.number} {self.restored.hash}\n"
         if self.access is None:
             return text
         return f"{text}access {self.access.size} {b64encode(self.access.root).decode()}\n"
@@ -93,6 +115,7 @@ class Statement(NamedTuple):
                 datetime.fromisoformat(match["time"]),
                 match["previous"],
                 _access(match),
+                _restored(match),
             )
             canonical = statement.write()
         except (ValueError, OverflowError):
@@ -106,6 +129,12 @@ def _access(match: re.Match[str]) -> Tree | None:
     if match["accesses"] is None:
         return None
     return Tree(int(match["accesses"]), b64decode(match["access_root"]))
+
+
+def _restored(match: re.Match[str]) -> Link | None:
+    if match["restored"] is None:
+        return None
+    return Link(int(match["restored"]), match["restored_hash"])
 
 
 def checked(note: str, key: PublicKey) -> Statement:

@@ -12,9 +12,10 @@ from events.ledger import Finding, Head, genesis, link, microseconds
 from events.store import Connection, moment
 from mcp_server.evidence.access_log import access_breaks, sees_access, signed_access_tree
 from mcp_server.evidence.checkpoint import (
-    NO_PREVIOUS,
+    NOTHING,
     Attestation,
     BadCheckpoint,
+    Link,
     Statement,
     checked,
     hash_of,
@@ -279,21 +280,41 @@ async def _check_notes(
     connection: Connection, trusted: PublicKey | None, statements: list[Statement]
 ) -> AsyncIterator[tuple[int, str]]:
     """Yield (number, fault) for checkpoints that do not hold; add what the others state."""
-    previous, expected = NO_PREVIOUS, 1
-    for row in await (await connection.execute(_KEPT)).fetchall():
-        kept = Kept(*row)
+    kept = [Kept(*row) for row in await (await connection.execute(_KEPT)).fetchall()]
+    vouched_for = _vouched_for(kept, trusted) if trusted else set()
+    before = NOTHING
+    for each in kept:
         try:
-            statement = checked(kept.note, trusted or _key(kept))
+            by = trusted if trusted and each.number not in vouched_for else _key(each)
+            statement = checked(each.note, by)
         except BadCheckpoint as fault:
-            yield kept.number, str(fault)
+            yield each.number, str(fault)
         else:
-            if statement.number != kept.number or kept.number != expected:
-                yield kept.number, f"expected checkpoint {expected}, which is missing"
-            elif statement.previous != previous:
-                yield kept.number, "does not follow from the checkpoint before it"
+            if statement.number != each.number or statement.follows.number != before.number:
+                yield each.number, f"expected checkpoint {before.number + 1}, which is missing"
+            elif statement.follows != before:
+                yield each.number, "does not follow from the checkpoint before it"
             else:
                 statements.append(statement)
-        previous, expected = hash_of(kept.note), kept.number + 1
+        before = Link(each.number, hash_of(each.note))
+
+
+def _vouched_for(kept: Sequence[Kept], trusted: PublicKey) -> set[int]:
+    """Return the numbers of the checkpoints that ``trusted`` did not sign, but a later one, which
+    goes on from them: they are from before the key was changed."""
+    numbers: set[int] = set()
+    follows: Link | None = None
+    for each in reversed(kept):
+        try:
+            statement = Statement.read(text_of(each.note))
+            if follows == Link(each.number, hash_of(each.note)):
+                numbers.add(each.number)
+            else:
+                checked(each.note, trusted)
+            follows = statement.follows
+        except BadCheckpoint:
+            follows = None
+    return numbers
 
 
 async def compare_outside(
@@ -302,16 +323,34 @@ async def compare_outside(
     """Return the number of a checkpoint that was kept outside, and why the database does not go on
     from it, None if it does.
 
+    ``trusted`` need not have signed one that the database has too: ``verify_checkpoints`` says
+    whether that is to be believed.
+
     Raises:
         BadCheckpoint: it is none, or ``trusted`` did not sign it.
     """
-    statement = checked(note, trusted) if trusted else Statement.read(text_of(note))
+    statement = Statement.read(text_of(note))
     number = statement.number
     kept = await by_number(connection, number)
+    if trusted is not None and (kept is None or kept.note != note):
+        checked(note, trusted)
     if kept is None:
-        return number, f"{number}: was kept outside, and is missing in the database"
+        return number, f"{number}: {await _why_missing(connection, number)}"
     if kept.note != note:
         return number, f"{number}: is not the one that was kept outside"
     if not await still_states(connection, statement):
         return number, f"{number}: the heads in the database are not those that were signed"
     return number, None
+
+
+async def _why_missing(connection: Connection, number: int) -> str:
+    query = "SELECT note FROM tasktrail.checkpoints WHERE number > %s ORDER BY number LIMIT 1"
+    row = await (await connection.execute(query, (number,))).fetchone()
+    if row is not None:
+        statement = Statement.read(text_of(row[0]))
+        if statement.restored is not None and statement.restored.number < number:
+            return (
+                "was kept outside, and lost when a backup was restored: checkpoint"
+                f" {statement.number} says that it goes on from {statement.restored.number}"
+            )
+    return "was kept outside, and is missing in the database"

@@ -37,7 +37,7 @@ async function leafOf(user, position, hash) {
 function readNote(note) {
   const end = note.lastIndexOf("\n\n");
   const text = note.slice(0, end + 1);
-  const said = /^([^\n]+)\n(\d+)\n([A-Za-z0-9+/]{43}=)\nnumber (\d+)\ntime ([^\n]+)\nprevious [0-9a-f]{64}\n(access \d+ [A-Za-z0-9+/]{43}=\n)?$/.exec(text);
+  const said = /^([^\n]+)\n(\d+)\n([A-Za-z0-9+/]{43}=)\nnumber (\d+)\ntime ([^\n]+)\nprevious [0-9a-f]{64}\n(restored \d+ [0-9a-f]{64}\n)?(access \d+ [A-Za-z0-9+/]{43}=\n)?$/.exec(text);
   if (end < 0 || !said) throw new TypeError("it is no checkpoint");
   const [, origin, size, root, count, time] = said;
   const lines = note.slice(end + 2).split("\n").filter(Boolean).map((line) => line.split(" "));

@@ -6,13 +6,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from mcp_server import migrate
-from mcp_server.embedded.binaries import choose
 from mcp_server.embedded.cluster import acquire
-from mcp_server.embedded.home import locate
 from mcp_server.embedded.server import DATABASE, SUPERUSER
 from tests.conftest import temporary_home
 from tests.integration.command_line import Run
@@ -27,6 +27,7 @@ class Place:
     def __init__(self, home: Path, tasktrail: Run) -> None:
         self.home = home
         self._tasktrail = tasktrail
+        self._database: Any = None
 
     def says(self, *words: str, code: int = 0) -> str:
         """Return what a command prints; it has to end with ``code``."""
@@ -38,10 +39,12 @@ class Place:
         self, program: str, *words: str, user: str = SUPERUSER
     ) -> subprocess.CompletedProcess[str]:
         """Run one of Postgres' own programs on the database."""
-        folder = choose(locate(self.home), None).folder
-        with acquire(self.home) as cluster:
-            to = ["--host", cluster.host, "--port", f"{cluster.port}", "--username", user]
-            command = [str(folder / program), *to, *words]
+        if self._database is None:  # once: whatever opens the database migrates it
+            self._database = orjson.loads(self.says("doctor", "--json"))["database"]
+        host, port = self._database["host"], str(self._database["port"])
+        command = [f"{self._database['binaries']}/{program}", "--host", host, "--port", port]
+        command += ["--username", user, *words]
+        with acquire(self.home):
             return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def dump(self, file: Path) -> None:
@@ -52,10 +55,12 @@ class Place:
     def restore(self, file: Path) -> None:
         """Make the roles, and everything else from a dump."""
         self.says("migrate")
-        drop = ["--quiet", "--command", "DROP SCHEMA tasktrail CASCADE", DATABASE]
-        self.run("psql", *drop).check_returncode()
-        done = self.run("pg_restore", "--single-transaction", "--dbname", DATABASE, str(file))
-        assert (done.returncode, done.stderr) == (0, "")
+        drop = ["--quiet", "--command", "DROP SCHEMA tasktrail CASCADE"]
+        into = ["--single-transaction", "--dbname", DATABASE]
+        with acquire(self.home):
+            for program, words in (("psql", [*drop, DATABASE]), ("pg_restore", [*into, str(file)])):
+                done = self.run(program, *words)
+                assert (done.returncode, done.stdout) == (0, ""), done.stderr
         self.says("migrate")
 
     def is_whole(self) -> None:
@@ -117,7 +122,10 @@ def test_a_checkpoint_kept_elsewhere_tells_what_an_old_backup_lacks(
     with another(tasktrail) as restored:
         restored.restore(dump)
         restored.says("verify", "--checkpoint", before)
-        assert "checkpoint" in restored.says("verify", "--checkpoint", after, code=1)
+        assert "is missing" in restored.says("verify", "--checkpoint", after, code=1)
+        restored.says("checkpoint", "--key", key, "--after-restore", "--to", str(notes[1]))
+        assert "lost when a backup" in restored.says("verify", "--checkpoint", after, code=1)
+        restored.says("verify")
 
 
 def test_a_dump_of_an_older_version_is_brought_up_to_date(

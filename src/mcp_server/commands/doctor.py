@@ -22,7 +22,7 @@ from events.ledger import Json
 from mcp_server import selfcheck, target
 from mcp_server.auth import jwks
 from mcp_server.auth.issue import check_development_secret
-from mcp_server.embedded.binaries import version_in
+from mcp_server.embedded.binaries import choose, version_in
 from mcp_server.embedded.home import has_data, locate
 from mcp_server.embedded.server import DATABASE, PORT
 from mcp_server.failure import Failure, Problem, why
@@ -112,6 +112,8 @@ class Examination:
             opening = target.opened(self.settings)
             found = await asyncio.to_thread(opening.__enter__)
             try:
+                binaries = await asyncio.to_thread(choose, place, self.settings.pg_bin)
+                self.database["binaries"] = str(binaries.folder)
                 await self._examine_server(found.server)
             finally:
                 await asyncio.to_thread(opening.__exit__, None, None, None)

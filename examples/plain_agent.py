@@ -1,7 +1,7 @@
 """A client with the MCP SDK alone. It stores every turn of the chat, and sends the id of the user's
 message with each call that the message leads to, so that the history knows what caused a change.
 
-    printf 'add Buy milk\ndone 2\nundo\n' | TASKTRAIL_TOKEN=... python examples/plain_agent.py
+    printf 'add Buy milk\ndone 3\nundo\n' | TASKTRAIL_TOKEN=... python examples/plain_agent.py
 
 In place of a model it knows three words: add TITLE, done ID, undo (all that this chat has changed).
 """

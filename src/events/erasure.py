@@ -37,12 +37,14 @@ class Erased(NamedTuple):
     position: int
     through: int
     at: datetime
+    reason: str | None
 
 
 _ERASE = "SELECT status, head, events FROM tasktrail.erase_ledger(%s, %s, %s, %s, %s)"
 _HEAD = "SELECT position FROM tasktrail.ledgers WHERE user_id = %s"
 _ERASED = """
-SELECT e.user_id, e.position, (e.body #>> '{data,through}')::bigint, e.recorded_at
+SELECT e.user_id, e.position, (e.body #>> '{data,through}')::bigint, e.recorded_at,
+    e.body ->> 'reason'
 FROM tasktrail.events e
 WHERE e.stream_type = 'ledger' AND e.type = 'LedgerErased'
 ORDER BY e.user_id, e.position

@@ -8,6 +8,7 @@ import asyncio
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from events.ledger import Finding, Head
 from mcp_server import cli
 from mcp_server.commands.checkpoint import KeyTrouble, NotKept, NotSigned, make_key
 from mcp_server.evidence.bundle import verify_bundle
-from mcp_server.evidence.checkpoint import checked
+from mcp_server.evidence.checkpoint import BadCheckpoint, checked, text_of
 from mcp_server.evidence.checkpoint_log import compare_outside, verify_checkpoints
 from mcp_server.evidence.note import PrivateKey, PublicKey
 from mcp_server.evidence.receipt import BadReceipt, check_receipt, read_receipt, write_receipt
@@ -281,12 +282,25 @@ async def test_the_key_before_cannot_forget_what_it_signed(
 ) -> None:
     await sign(database, key)
     await users["ada"].add_task("More")
-    await sign(database, key)
+    await sign(database, key, "--to", str(tmp_path))
+    second = (tmp_path / "checkpoint-00000002.txt").read_text()
     tamper(database, CUT_TAIL.replace("2", "3") + FORGET_SECOND)
     new = tmp_path / "new.key"
     make_key(new, "example.org/test")
     with pytest.raises(NotSigned, match="does not have checkpoint 2"):
         await sign(database, new, "--old-key", str(key))
+    told = await sign(database, new, "--old-key", str(key), "--after-restore")
+    assert (told["number"], told["restored"]) == (3, 1)
+    async with await connect(database.operator) as connection:
+        number, lost = await compare_outside(connection, second, public(new))
+        assert (number, "lost when a backup was restored" in str(lost)) == (2, True)
+        forged = PrivateKey.new("example.org/test").sign(text_of(second))
+        with pytest.raises(BadCheckpoint, match="not signed"):
+            await compare_outside(connection, forged, public(new))
+    assert await findings(database, trusted=public(new)) == []
+    tamper(database, FORGET_SECOND)
+    with pytest.raises(NotSigned, match="does not have checkpoint 3"):  # before what key it was
+        await sign(database, new)
 
 
 async def test_a_new_key_vouches_only_for_what_it_goes_on_from(
@@ -515,6 +529,25 @@ async def test_a_bundle_carries_the_checkpoint_and_its_proof(
     assert [finding.field for finding in verify_bundle(bundle, other)] == ["checkpoint.txt"]
 
 
+async def test_a_manifest_that_cannot_be_read_says_nothing_against_the_checkpoint(
+    database: Database, key: Path, tmp_path: Path
+) -> None:
+    await sign(database, key)
+    bundle = await export(database, tmp_path / "ada.zip")
+    with zipfile.ZipFile(bundle) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["manifest.json"] = files["manifest.json"].replace(b" ", b"")
+    for left_out in (None, "events.jsonl"):
+        files.pop(left_out or "", None)
+        with zipfile.ZipFile(bundle, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        told = {finding.field: finding.what for finding in verify_bundle(bundle, public(key))}
+        assert told["manifest.json"]
+        unknown = "cannot be checked: nothing says whose ledger this is" if left_out else None
+        assert told.get("checkpoint.txt") == unknown
+
+
 async def test_a_bundle_of_a_ledger_whose_end_was_cut_off_contradicts_its_checkpoint(
     database: Database, key: Path, tmp_path: Path
 ) -> None:
@@ -638,6 +671,14 @@ def test_what_cannot_be_read_is_a_usage_error(
     with pytest.raises(Failure) as failure:
         verified(database, *arguments)
     assert failure.value.exit_code == 2
+
+
+def test_the_private_key_given_for_the_public_one_is_called_that(
+    database: Database, key: Path
+) -> None:
+    with pytest.raises(Failure, match="That is the private key") as failure:
+        verified(database, "--key", str(key))
+    assert key.read_text().strip() not in str(failure.value)
 
 
 @pytest.mark.parametrize("text", ["", "17", "17:", "0:" + "a" * 64, "17:" + "g" * 64, ":" * 65])

@@ -306,7 +306,7 @@ async def test_a_list_of_erasures_is_replayed_after_restoring_a_backup(
 ) -> None:
     await live(database, "bob")
     await run(database, "erase", "bob", "--yes")
-    await run(database, "erase", ada, "--yes")
+    await run(database, "erase", ada, "--yes", "--reason", "request 17")
     list_ = tmp_path / "erasures.json"
     list_.write_bytes(orjson.dumps(await run(database, "erase", "--list")))
     restore_ada(database)
@@ -315,6 +315,8 @@ async def test_a_list_of_erasures_is_replayed_after_restoring_a_backup(
     assert [(each["user"], each["status"]) for each in done] == [("ada", "erased")]
     assert CANARY.encode() not in everything(database)
     assert await run(database, "erase", "--replay", str(list_)) == []
+    said = {each["user"]: each["reason"] for each in await run(database, "erase", "--list")}
+    assert said == {"ada": "request 17", "bob": None}
 
 
 def restore_ada(database: Database) -> None:

@@ -193,6 +193,8 @@ async def _sign_in(
     remembered: Memory | None,
     after_restore: bool,
 ) -> str:
+    if remembered is not None and not after_restore:
+        await _check_remembered(connection, remembered)
     last = await log.last(connection)
     before = NOTHING
     if last is not None:
@@ -201,8 +203,6 @@ async def _sign_in(
     previous, restored = before, None
     if after_restore:
         previous, restored = await _lost(connection, remembered), before
-    elif remembered is not None:
-        await _check_remembered(connection, remembered)
     ledgers, breaks = await log.heads(connection)
     async for user_id, record, what in access_breaks(connection):
         breaks.append(f"{user_id}: record of access {record}: {what}")

@@ -96,13 +96,18 @@ def erase_command(
         elif user is not None:
             _confirm(user, yes)
             record_doing(database, user, "erase", reason=reason)
-            _show(asyncio.run(_erase(database.admin, [user], reason, rewrite)), json)
+            _show(asyncio.run(_erase(database.admin, {user: reason}, rewrite)), json)
         elif replay is not None:
             wanted = _read_list(replay)
             due = asyncio.run(_due(database.admin, wanted))
+            reasons = {each.user_id: reason or each.reason for each in wanted}
             for each in due:
-                record_doing(database, each, "erase", reason=reason, replay=True)
-            _show(asyncio.run(_erase(database.admin, due, reason, rewrite)), json)
+                record_doing(database, each, "erase", reason=reasons[each], replay=True)
+            erasing = _erase(database.admin, {each: reasons[each] for each in due}, rewrite)
+            _show(asyncio.run(erasing), json)
+            if not (due or json):
+                what = f"{counted(len(wanted), 'erasures')} listed, and none is lacking here"
+                sys.stderr.write(f"tasktrail: {what}.\n")
 
 
 def _confirm(user: str, yes: bool) -> None:
@@ -117,13 +122,13 @@ def _confirm(user: str, yes: bool) -> None:
 
 
 async def _erase(
-    conninfo: str, users: list[str], reason: str | None, rewrite: bool
+    conninfo: str, reasons: dict[str, str | None], rewrite: bool
 ) -> dict[str, Erasure]:
-    """Erase each; return what it came to. Raises: NoLedger, Held, Busy."""
+    """Erase each user, for a reason; return what it came to. Raises: NoLedger, Held, Busy."""
     done: dict[str, Erasure] = {}
     holds: dict[str, Hold] = {}
     async with await connect_async(conninfo) as connection:
-        for user in users:
+        for user, reason in reasons.items():
             who = actor("erase", Context(user, "cli"))
             done[user] = await erase(connection, user, who, reason)
         if rewrite:
@@ -160,6 +165,7 @@ class _Listed(BaseModel):
     position: int
     through: int
     at: AwareDatetime
+    reason: str | None = None  # lists from before have none
 
 
 _LIST = TypeAdapter(list[_Listed])
@@ -173,7 +179,7 @@ def _read_list(file: Path) -> list[Erased]:
         raise BadList(f"{file}: {why(error)}.") from None
     except ValidationError:
         raise BadList(f"{file} is not what `tasktrail erase --list --json` wrote.") from None
-    return [Erased(row.user, row.position, row.through, row.at) for row in rows]
+    return [Erased(row.user, row.position, row.through, row.at, row.reason) for row in rows]
 
 
 async def _due(conninfo: str, wanted: list[Erased]) -> list[str]:
@@ -216,6 +222,7 @@ def _show_list(found: list[Erased], as_json: bool) -> None:
             "position": each.position,
             "through": each.through,
             "at": iso(each.at),
+            "reason": each.reason,
         }
         for each in found
     ]

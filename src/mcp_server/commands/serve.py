@@ -244,7 +244,7 @@ def _introduce(configured: Settings, address: str) -> None:
         token = "<token>"  # noqa: S105 - a placeholder
         note = (
             "Every client needs its user's token."
-            f" With the shared secret: {_command()} token --user U"
+            f" With the shared secret: {_command()} token --user U --ttl 30d"
         )
     else:
         secret = development_secret(configured.home)

@@ -30,7 +30,7 @@ from mcp_server.commands.recording import Access
 from mcp_server.evidence import checkpoint_log as log
 from mcp_server.evidence.bundle import describe, verify_bundle
 from mcp_server.evidence.checkpoint import BadCheckpoint
-from mcp_server.evidence.note import BadKey, PublicKey
+from mcp_server.evidence.note import PRIVATE, BadKey, PublicKey
 from mcp_server.evidence.receipt import check_receipt, read_receipt
 from mcp_server.failure import Failure, why
 from mcp_server.reach import connect_async
@@ -198,7 +198,10 @@ def _read_key(text: str | None) -> PublicKey | None:
     """Return the key that ``text`` is, or that the file of that name holds. Raises: Unusable."""
     if text is None:
         return None
+    said = _read(Path(text)) if Path(text).exists() else text
     try:
-        return PublicKey.read(_read(Path(text)) if Path(text).exists() else text)
+        return PublicKey.read(said)
     except BadKey as error:
+        if said.startswith(PRIVATE):
+            raise Unusable("That is the private key: give the public one, or its file.") from None
         raise Unusable(f"{text} is neither a file nor a public key: {error}.") from None

@@ -147,8 +147,9 @@ def _verify(
         anchors = [(receipt, "receipt") for receipt in receipts]
         if manifest:
             yield from _check_small_files(archive, entries, manifest)
+        user_id = manifest.user if manifest else _user_of_first_line(archive, entries)
         try:
-            signed = _attested(archive, entries, manifest.user if manifest else "", trusted)
+            signed = _attested(archive, entries, user_id, trusted)
             anchors += [(signed, "checkpoint")] if signed else []
         except (BadCheckpoint, BadKey) as fault:
             yield Finding(0, form.CHECKPOINT, str(fault))
@@ -197,10 +198,24 @@ def _told_briefly(found: Iterator[Finding], changed: bool) -> Iterator[Finding]:
         yield from some
 
 
+def _user_of_first_line(
+    archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
+) -> str | None:
+    """Return whose events they seem to be, None if that cannot be read."""
+    if form.EVENTS not in entries:
+        return None
+    try:
+        for line in _lines(archive, entries[form.EVENTS], sha256()):
+            return from_line(line)[0]
+    except (BadLine, _GivenUp, *_ZIP_FAULTS):
+        pass
+    return None
+
+
 def _attested(
     archive: zipfile.ZipFile,
     entries: dict[str, zipfile.ZipInfo],
-    user_id: str,
+    user_id: str | None,
     trusted: PublicKey | None,
 ) -> Head | None:
     """Return the head that the bundle's checkpoint signed, None if it has no checkpoint.
@@ -222,6 +237,8 @@ def _attested(
         )
     except UnicodeDecodeError:
         raise BadCheckpoint("is not text") from None
+    if user_id is None:
+        raise BadCheckpoint("cannot be checked: nothing says whose ledger this is")
     attestation.check(user_id)
     return attestation.proof.head
 

@@ -5,6 +5,7 @@ one user's own.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from events import merkle
@@ -276,11 +277,15 @@ async def verify_checkpoints(
             yield user, Finding(number, "access", what)
 
 
+async def _all(connection: Connection) -> list[Kept]:
+    return [Kept(*row) for row in await (await connection.execute(_KEPT)).fetchall()]
+
+
 async def _check_notes(
     connection: Connection, trusted: PublicKey | None, statements: list[Statement]
 ) -> AsyncIterator[tuple[int, str]]:
     """Yield (number, fault) for checkpoints that do not hold; add what the others state."""
-    kept = [Kept(*row) for row in await (await connection.execute(_KEPT)).fetchall()]
+    kept = await _all(connection)
     vouched_for = _vouched_for(kept, trusted) if trusted else set()
     before = NOTHING
     for each in kept:
@@ -327,13 +332,13 @@ async def compare_outside(
     whether that is to be believed.
 
     Raises:
-        BadCheckpoint: it is none, or ``trusted`` did not sign it.
+        BadCheckpoint: it is none, or neither ``trusted`` signed it nor a key from before.
     """
     statement = Statement.read(text_of(note))
     number = statement.number
     kept = await by_number(connection, number)
     if trusted is not None and (kept is None or kept.note != note):
-        checked(note, trusted)
+        await _check_signed(connection, note, trusted)
     if kept is None:
         return number, f"{number}: {await _why_missing(connection, number)}"
     if kept.note != note:
@@ -341,6 +346,20 @@ async def compare_outside(
     if not await still_states(connection, statement):
         return number, f"{number}: the heads in the database are not those that were signed"
     return number, None
+
+
+async def _check_signed(connection: Connection, note: str, trusted: PublicKey) -> None:
+    """Raises: BadCheckpoint: neither ``trusted`` signed it nor a key before it, as what ``trusted``
+    vouches for shows."""
+    kept = await _all(connection)
+    vouched_for = _vouched_for(kept, trusted)
+    for each in kept:
+        if each.number in vouched_for:
+            with suppress(BadCheckpoint):
+                checked(each.note, _key(each))
+                checked(note, _key(each))
+                return
+    checked(note, trusted)
 
 
 async def _why_missing(connection: Connection, number: int) -> str:

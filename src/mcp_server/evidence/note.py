@@ -14,7 +14,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 _ED25519 = b"\x01"
-_PRIVATE = "PRIVATE+KEY+"
+PRIVATE = "PRIVATE+KEY+"
+"""How a private key begins."""
 
 
 class BadKey(ValueError):
@@ -86,9 +87,9 @@ class PrivateKey(NamedTuple):
     def read(cls, text: str) -> Self:
         """Return the key that ``text`` says. Raises: BadKey."""
         text = text.strip()
-        if not text.startswith(_PRIVATE):
+        if not text.startswith(PRIVATE):
             raise BadKey("it is not a private key for signed notes")
-        name, id_, seed = _parts(text.removeprefix(_PRIVATE))
+        name, id_, seed = _parts(text.removeprefix(PRIVATE))
         key = cls(name, seed)
         if key.public.id.hex() != id_:
             raise BadKey("the key's id is not that of its name and value")
@@ -97,7 +98,7 @@ class PrivateKey(NamedTuple):
     def write(self) -> str:
         """Return the text that ``read`` reads."""
         encoded = b64encode(_ED25519 + self.seed).decode()
-        return f"{_PRIVATE}{self.name}+{self.public.id.hex()}+{encoded}\n"
+        return f"{PRIVATE}{self.name}+{self.public.id.hex()}+{encoded}\n"
 
     def sign(self, text: str) -> str:
         """Return a note: ``text``, which must end with a line feed, and a signature."""

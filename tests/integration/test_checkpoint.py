@@ -584,12 +584,13 @@ async def test_a_receipt_is_found_in_the_ledger_and_in_a_bundle(
     assert len(list(verify_bundle(bundle, receipts=[receipt._replace(position=2)]))) == 1
 
 
-def verified(database: Database, *arguments: str) -> tuple[int, Any]:
-    """Run ``tasktrail verify`` as the operator; return its exit code and what it says."""
+def verified(database: Database, *arguments: str, login: str = "auditor") -> tuple[int, Any]:
+    """Run ``tasktrail verify`` with the operator's login and another; return its exit code and what
+    it says."""
     result = CliRunner().invoke(
         cli.app,
         ["verify", "--json", "--jobs", "1", *arguments],
-        env={"DATABASE_URL": database.auditor, "ADMIN_DATABASE_URL": database.operator},
+        env={"DATABASE_URL": getattr(database, login), "ADMIN_DATABASE_URL": database.operator},
     )
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -654,6 +655,71 @@ async def test_of_a_bundle_that_goes_on_after_its_checkpoint_that_is_said(
     bundle = await export(database, tmp_path / "ada.zip")
     said = runner.invoke(cli.app, ["verify", "--bundle", str(bundle)]).stdout
     assert "signed through: 3 (what came after that has only the chain)\n" in said
+
+
+@pytest.mark.parametrize("sql", [CUT_TAIL, REMOVE_ADA], ids=["a tail", "a ledger"])
+def test_with_the_server_s_login_and_the_operator_s_all_is_found_that_was_signed(
+    database: Database, key: Path, tmp_path: Path, sql: str
+) -> None:
+    signed(database, key, "--to", str(tmp_path))
+    tamper(database, sql)
+    for name in ("tasks", "idempotency"):
+        tamper(database, f"DELETE FROM tasktrail.{name} WHERE user_id = 'ada'")
+    note = str(tmp_path / "checkpoint-00000001.txt")
+    code, said = verified(database, "--key", str(public(key)), "--checkpoint", note, login="app")
+    assert code == 1
+    assert ("ada", "checkpoint") in [(each["user_id"], each["field"]) for each in said["findings"]]
+
+
+async def test_what_a_function_in_the_database_says_of_the_heads_is_not_believed(
+    database: Database, users: dict[str, User], key: Path
+) -> None:
+    """Whoever rewrites a ledger and the heads can also make the function say what they were."""
+    await sign(database, key)
+    with psycopg.connect(database.admin) as connection:
+        leaves = connection.execute("SELECT tasktrail.checkpoint_leaves(1)").fetchall()
+    told = ", ".join(f"('\\x{leaf.hex()}'::bytea)" for (leaf,) in leaves)
+    tamper(
+        database,
+        "CREATE OR REPLACE FUNCTION tasktrail.checkpoint_leaves(p_number bigint)"
+        f" RETURNS SETOF bytea LANGUAGE sql STABLE AS $$ SELECT * FROM (VALUES {told}) AS v $$",
+    )
+    assert await findings(database) == []
+    tamper(database, REMOVE_ADA + "DELETE FROM tasktrail.tasks WHERE user_id = 'ada'")
+    for number in range(3):
+        await users["ada"].add_task(f"Another story {number}")
+    tamper(
+        database,
+        "UPDATE tasktrail.checkpoint_heads h SET hash = e.hash FROM tasktrail.events e"
+        " WHERE e.user_id = h.user_id AND e.position = h.position",
+    )
+    what = "1: the heads in the database are not those that were signed"
+    assert (None, Finding(0, "checkpoint", what)) in await findings(database, trusted=public(key))
+    with pytest.raises(NotSigned, match="not those that were signed"):
+        await sign(database, key)
+
+
+async def test_that_the_records_of_access_cannot_be_compared_is_a_finding(
+    database: Database, key: Path
+) -> None:
+    await sign(database, key)
+    with psycopg.connect(database.admin) as connection:
+        connection.execute("REVOKE SELECT ON tasktrail.audit_access FROM tasktrail_operator")
+    what = "this login may not read the records of access, which were signed too"
+    assert await findings(database) == [(None, Finding(0, "access", what))]
+
+
+async def test_of_two_keys_the_one_that_signed_last_is_asked(
+    database: Database, key: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.key"
+    make_key(other, "example.org/test")
+    await sign(database, key)
+    await sign(database, other, "--old-key", str(key))
+    await sign(database, other)
+    tamper(database, FORGET_SECOND.replace("> 1", "> 2"))
+    with pytest.raises(NotSigned, match="does not have checkpoint 3"):
+        await sign(database, key, "--old-key", str(other))
 
 
 @pytest.mark.parametrize(

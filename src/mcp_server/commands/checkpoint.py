@@ -95,9 +95,10 @@ def checkpoint(
     private = read_key(key)
     old = read_key(old_key) if old_key is not None else None
     memory = _memory_of(key)
-    last = _remembered(memory, private)
-    if last is None and old_key is not None and old is not None:
-        last = _remembered(_memory_of(old_key), old)
+    remembered = [_remembered(memory, private)]
+    if old_key is not None and old is not None:
+        remembered.append(_remembered(_memory_of(old_key), old))
+    last = max(filter(None, remembered), key=lambda each: each.statement.number, default=None)
     with target.opened(settings.read()) as database:
         note = asyncio.run(_sign(database.admin, private, old, last, after_restore))
     _remember(memory, note)

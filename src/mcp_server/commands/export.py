@@ -76,7 +76,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 
     Raises: Unwritable.
     """
-    part = path.with_name(f".{path.name or 'output'}.part")
+    part = path.parent / f".{path.name or 'output'}.part"
     try:
         if path.is_dir():
             raise IsADirectoryError(EISDIR, strerror(EISDIR))

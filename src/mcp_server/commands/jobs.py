@@ -24,6 +24,7 @@ from psycopg import Connection
 from mcp_server.commands.arguments import whole_number
 from mcp_server.failure import Failure
 from mcp_server.reach import connect
+from mcp_server.sight import SEES_ALL
 from projections.rebuild import Connect
 from projections.spans import Span
 
@@ -47,14 +48,7 @@ class SeesTooLittle(Failure):
 
 def require_sight(connection: Connection[Any]) -> None:
     """Raises: SeesTooLittle, when row-level security hides other users from this login."""
-    cursor = connection.execute(
-        """
-        SELECT r.rolsuper OR r.rolbypassrls
-            OR pg_has_role('tasktrail_operator', 'USAGE')
-            OR pg_has_role('tasktrail_auditor', 'USAGE')
-        FROM pg_roles r WHERE r.rolname = current_user
-        """
-    )
+    cursor = connection.execute(SEES_ALL)
     if not cursor.fetchall()[0][0]:
         raise SeesTooLittle(
             f"The login {connection.info.user!r} sees one user at a time. Set ADMIN_DATABASE_URL to"

@@ -147,7 +147,9 @@ def _verify_database(
                 for done in each(conninfo, work, spans, jobs):
                     progress.advance(done.events)
                     output.add(done.findings, users=done.users, events=done.events, rows=done.rows)
-        kept = asyncio.run(_against_what_was_kept(database.reader, user, trusted, notes, receipts))
+        # Of everybody: with the login that sees everybody's heads.
+        reader = database.admin if user is None else database.reader
+        kept = asyncio.run(_against_what_was_kept(reader, user, trusted, notes, receipts))
         output.add((_of(owner or "(all)", each) for owner, each in kept.found), **kept.totals)
         output.say(kept.compared)
         output.end(progress.seconds)

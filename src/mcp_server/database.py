@@ -29,6 +29,9 @@ LONG = 64 * 1024
 MANY = 50
 """Rows: who wants more reads them apart from others; nearly everybody wants one."""
 
+CHECKED = 2.0
+"""Seconds that a call waits until the idle connections have been looked at."""
+
 _AWAY = (
     psycopg.OperationalError,  # also timeouts, deadlocks, a full disk, a shutdown
     psycopg.InterfaceError,
@@ -50,6 +53,7 @@ class Database:
         self._writer = Writer(self._pool)
         self._writer_of_long = Writer(self._pool, at_once=1, size=1)
         self._half = max(1, size // 2)
+        self._checking: asyncio.Task[None] | None = None
         self._turns: dict[str, _Room] = {}
         self._shares: dict[str, _Room] = {}
 
@@ -58,6 +62,8 @@ class Database:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
         await self._pool.close()
 
     @asynccontextmanager
@@ -108,11 +114,19 @@ class Database:
         return await self.read(lambda connection: current.read(connection, user_id, wanted))
 
     async def _drop_dead(self) -> None:
-        """After a server's restart every idle connection is dead: find out now, not one by one."""
-        try:
-            await asyncio.wait_for(self._pool.check(), timeout=2)
-        except (*_AWAY, TimeoutError) as error:
-            raise _unavailable() from error
+        """After a server's restart every idle connection is dead: find out now, not one by one.
+
+        On a silent network that takes long; the pool goes on with it, but nobody waits for it.
+        (It would take a cancellation for an answer, and look at the next one.)
+
+        Raises: Refused ``unavailable``.
+        """
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._pool.check())
+        await asyncio.wait({self._checking}, timeout=CHECKED)
+        looked = self._checking.done() and not self._checking.cancelled()
+        if not looked or self._checking.exception() is not None:
+            raise _unavailable()
 
     async def commit(self, sealed: Json) -> Outcome:
         """Write one command (``events.store.seal``), perhaps together with those of other users.

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar
 
 import psycopg
+from psycopg_pool import PoolTimeout
 
 from events.store import Ask
 from mcp_server.connection import Connection
@@ -95,11 +96,19 @@ class Groups(Generic[Q, A]):
                             group = [] if self._pool.wanted else self._next()
                 except Exception as error:  # noqa: BLE001 - raised where the question came from
                     self._under_way -= len(group)
+                    if isinstance(error, PoolTimeout):
+                        group = self._late(group)
                     for waiting in group:
                         if not waiting.answer.done():
                             waiting.answer.set_exception(error)
         finally:
             self._busy -= 1
+
+    def _late(self, group: list[_Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
+        """Return those of a group who have waited long enough; let the others wait on."""
+        began = time.monotonic() - self._pool.wait
+        self._waiting.extendleft(each for each in reversed(group) if each.since > began)
+        return [each for each in group if each.since <= began]
 
     def _next(self) -> list[_Waiting[Q, A]]:
         """Take an even share of all questions, so that all who may be are at work."""

@@ -39,7 +39,7 @@ class Pool:
             open=False,
             **settings,
         )
-        self._wait = wait
+        self.wait = wait
         self._free = size  # so many more may be lent
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
 
@@ -69,7 +69,7 @@ class Pool:
             psycopg_pool.TooManyRequests: MAX_WAITING others wait already.
         """
         began = time.monotonic() if since is None else since
-        connection = await self._take(began + self._wait)
+        connection = await self._take(began + self.wait)
         try:
             yield connection
         finally:
@@ -99,7 +99,7 @@ class Pool:
             if turn.done() and not turn.cancelled():  # it came at the last moment
                 await self._give_back(turn.result())
             if isinstance(error, TimeoutError):
-                raise PoolTimeout(f"no connection was free in {self._wait} s") from error
+                raise PoolTimeout(f"no connection was free in {self.wait} s") from error
             raise
 
     async def _give_back(self, connection: Connection | None) -> None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
 
+from events.errors import Refused
 from events.store import Ask
+from mcp_server import database as databases
 from mcp_server.connection import Connection
 from mcp_server.groups import Groups
 from mcp_server.pool import Pool
@@ -141,6 +144,28 @@ async def test_who_waits_behind_others_that_wait_in_vain_waits_no_longer(
     await pool.close()
 
 
+async def test_who_came_later_than_those_ahead_is_not_refused_with_them(
+    database: Database,
+) -> None:
+    pool = await _opened(database, 1, wait=1)
+
+    async def answers(_: Ask, questions: list[str]) -> list[str]:
+        return questions
+
+    groups: Groups[str, str] = Groups(pool, answers, at_once=1, size=9)
+    async with pool.connection():
+        first = [asyncio.create_task(groups.ask("first"))]
+        await asyncio.sleep(0.1)
+        first += [asyncio.create_task(groups.ask("second"))]
+        await asyncio.sleep(0.7)
+        later = asyncio.create_task(groups.ask("later"))
+        await asyncio.sleep(0.5)
+    said = await asyncio.gather(*first, return_exceptions=True)
+    assert {type(each) for each in said} == {PoolTimeout}
+    assert await later == "later"
+    await pool.close()
+
+
 async def test_however_long_the_server_was_away_its_return_is_noticed_at_once(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,3 +183,30 @@ async def test_however_long_the_server_was_away_its_return_is_noticed_at_once(
         async with pool.connection() as connection:
             assert await _pid(connection)
         await pool.close()
+
+
+async def test_nobody_waits_for_idle_connections_on_a_silent_network(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's check takes a cancellation for an answer, and looks at the next connection."""
+    monkeypatch.setattr(databases, "CHECKED", 0.1)
+    looks = 0
+
+    async def check(_: Pool) -> None:
+        nonlocal looks
+        while looks < 30:
+            looks += 1
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.1)
+
+    async with databases.Database(database.app) as opened:
+        monkeypatch.setattr(Pool, "check", check)
+        for _ in range(2):
+            with pytest.raises(Refused) as refusal:
+                await opened._drop_dead()
+            assert refusal.value.code == "unavailable"
+        assert looks < 10
+        monkeypatch.undo()
+        assert opened._checking is not None
+        await opened._checking
+        await opened._drop_dead()

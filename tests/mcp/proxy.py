@@ -72,8 +72,8 @@ class Proxy:
             while data := source.recv(65_536):
                 if answers and self._loses:
                     self._loses = False
-                    self.cut()
                     self.lost.set()
+                    self.cut()
                     break
                 sink.sendall(data)
         for one in (source, sink):

@@ -232,6 +232,25 @@ async def test_after_a_restore_the_signer_goes_on_and_says_what_was_lost(
     assert said == [(1, None), (2, f"2: {lost} on from 1"), (3, None), (4, None)]
 
 
+async def test_nobody_but_the_signer_can_say_that_a_backup_was_restored(
+    database: Database, key: Path
+) -> None:
+    await sign(database, key)
+    note = (key.parent / f"{key.name}.last").read_text()
+    second = note.replace("number 1", "number 2")
+    forged = second.replace("number 2", "number 3").replace(
+        "access ", f"restored 1 {'0' * 64}\naccess "
+    )
+    with psycopg.connect(database.admin) as connection:
+        connection.execute(
+            "INSERT INTO tasktrail.checkpoints (number, note, key) VALUES (3, %s, %s)",
+            (forged, str(public(key))),
+        )
+    async with await connect(database.operator) as connection:
+        told = await compare_outside(connection, second, None)
+    assert told == (2, "2: was kept outside, and is missing in the database")
+
+
 async def test_what_is_said_of_a_restore_is_part_of_the_chain(
     database: Database, users: dict[str, User], key: Path
 ) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from events.conversation import AddMessage, CreateConversation
 from events.task import Changes, CompleteTask, CreateTask, UpdateTask
 from mcp_server import cli
+from mcp_server.commands.export import Unwritable
 from mcp_server.commands.snapshot import NoLedger
 from mcp_server.evidence.bundle import verify_bundle
 from projections.current import Wanted
@@ -97,3 +98,10 @@ def test_a_user_without_a_ledger_is_a_failure_and_leaves_no_file(
 
 def test_a_bundle_needs_a_file(database: Database, ada: str) -> None:
     assert run(database, "app", ada, "-o", "-").exit_code == 2
+
+
+@pytest.mark.parametrize("output", [".", "/", ""])
+def test_a_folder_is_no_file_to_write(database: Database, ada: str, output: str) -> None:
+    result = run(database, "app", ada, "-o", output)
+    assert isinstance(result.exception, Unwritable)
+    assert "Is a directory" in str(result.exception)

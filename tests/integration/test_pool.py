@@ -34,6 +34,10 @@ async def _opened(database: Database, size: int, wait: float = 5) -> Pool:
     return pool
 
 
+async def _echo(_: Ask, questions: list[str]) -> list[str]:
+    return questions
+
+
 async def test_many_callers_share_few_connections(database: Database) -> None:
     pool = await _opened(database, 2)
 
@@ -130,10 +134,7 @@ async def test_who_waits_behind_others_that_wait_in_vain_waits_no_longer(
 ) -> None:
     pool = await _opened(database, 1, wait=1)
 
-    async def answers(_: Ask, questions: list[str]) -> list[str]:
-        return questions
-
-    groups: Groups[str, str] = Groups(pool, answers, at_once=1, size=1)
+    groups: Groups[str, str] = Groups(pool, _echo, at_once=1, size=1)
     async with pool.connection():
         began = time.monotonic()
         asked = [groups.ask(f"{number}") for number in range(5)]
@@ -149,10 +150,7 @@ async def test_who_came_later_than_those_ahead_is_not_refused_with_them(
 ) -> None:
     pool = await _opened(database, 1, wait=1)
 
-    async def answers(_: Ask, questions: list[str]) -> list[str]:
-        return questions
-
-    groups: Groups[str, str] = Groups(pool, answers, at_once=1, size=9)
+    groups: Groups[str, str] = Groups(pool, _echo, at_once=1, size=9)
     async with pool.connection():
         first = [asyncio.create_task(groups.ask("first"))]
         await asyncio.sleep(0.1)
